@@ -1,0 +1,159 @@
+//! Every refusal by name. Codes are `6000 + position`: append only, never reorder.
+
+use anchor_lang::prelude::*;
+
+/// Why an instruction was refused, in words a person understands.
+#[error_code]
+#[derive(Debug, PartialEq, Eq)]
+pub enum DatagalaxError {
+    /// 6000
+    #[msg("Arithmetic left its range; nothing was changed")]
+    Overflow,
+    /// 6001
+    #[msg("The books would no longer balance; nothing was changed. Please report this transaction")]
+    InvariantViolated,
+    /// 6002
+    #[msg("This key may not do that; sign with the key that the account names")]
+    Unauthorized,
+    /// 6003
+    #[msg("Only the program's upgrade authority may initialise the network")]
+    NotUpgradeAuthority,
+    /// 6004
+    #[msg("The mint must have 6 decimals, exist, and have no freeze authority unless that was allowed")]
+    MintRefused,
+    /// 6005
+    #[msg("A parameter is out of its bounds")]
+    ParameterOutOfBounds,
+    /// 6006
+    #[msg("The windows do not fit the epoch's length")]
+    WindowsDoNotFit,
+    /// 6007
+    #[msg("The first epoch has not started yet")]
+    NotStarted,
+    /// 6008
+    #[msg("The network is paused")]
+    Paused,
+    /// 6009
+    #[msg("This is not the account the network names here")]
+    WrongAccount,
+    /// 6010
+    #[msg("The amount must be above zero and at most 2^56 base units")]
+    BadAmount,
+    /// 6011
+    #[msg("The class's weight exceeds its share of reference throughput")]
+    ClassTooHeavy,
+    /// 6012
+    #[msg("The class takes no new containers")]
+    ClassInactive,
+    /// 6013
+    #[msg("Not enough free stake: stake more first")]
+    StakeTooLow,
+    /// 6014
+    #[msg("The block is not at its full length yet: grow it first")]
+    BlockNotFull,
+    /// 6015
+    #[msg("The block has its full length already")]
+    BlockFull,
+    /// 6016
+    #[msg("There are free rows: register in a block that has one")]
+    FreeRowsLeft,
+    /// 6017
+    #[msg("The block has no free row: name another block")]
+    NoFreeRow,
+    /// 6018
+    #[msg("The endpoint must be 1 to 128 bytes of UTF-8")]
+    BadEndpoint,
+    /// 6019
+    #[msg("A field of the container is out of its range")]
+    BadContainer,
+    /// 6020
+    #[msg("The number of tickets must be 1 to 200 a call, and the set holds at most 150,000")]
+    BadTicketCount,
+    /// 6021
+    #[msg("The epoch is not the one the clock is in")]
+    WrongEpoch,
+    /// 6022
+    #[msg("The network has not advanced to an epoch yet: advance first")]
+    NotAdvanced,
+    /// 6023
+    #[msg("The epoch was advanced to already")]
+    AlreadyAdvanced,
+    /// 6024
+    #[msg("Churn has tickets to let in first")]
+    ChurnPending,
+    /// 6025
+    #[msg("Nothing is left to churn at this boundary")]
+    NothingToChurn,
+    /// 6026
+    #[msg("The epoch was drawn already")]
+    AlreadyDrawn,
+    /// 6027
+    #[msg("The draw slot has not passed yet: try again in a moment")]
+    TooEarlyToDraw,
+    /// 6028
+    #[msg("The epoch was not drawn in its first quarter: it is void")]
+    EpochVoid,
+    /// 6029
+    #[msg("The epoch is not drawn yet")]
+    NotDrawn,
+    /// 6030
+    #[msg("The block has a committee for this epoch already")]
+    AlreadySeated,
+    /// 6031
+    #[msg("The block has no committee for this epoch")]
+    NotSeated,
+    /// 6032
+    #[msg("The block has no container that was present for the whole epoch")]
+    BlockEmpty,
+    /// 6033
+    #[msg("The seat does not exist or is empty")]
+    NoSuchSeat,
+    /// 6034
+    #[msg("Commits are taken from the draw until the epoch's end")]
+    OutsideCommitWindow,
+    /// 6035
+    #[msg("A commitment of zeros is not one")]
+    EmptyCommitment,
+    /// 6036
+    #[msg("The first commit of a seat must pass its checker account")]
+    CheckerRequired,
+    /// 6037
+    #[msg("Reports are revealed only in the window after the epoch's end")]
+    OutsideRevealWindow,
+    /// 6038
+    #[msg("This seat committed to nothing")]
+    NotCommitted,
+    /// 6039
+    #[msg("This seat has revealed already")]
+    AlreadyRevealed,
+    /// 6040
+    #[msg("The report is not the one that was committed to")]
+    CommitmentMismatch,
+    /// 6041
+    #[msg("The tally runs from the end of reveals until the end of the next epoch")]
+    OutsideTallyWindow,
+    /// 6042
+    #[msg("The block was tallied for this epoch already")]
+    AlreadyTallied,
+    /// 6043
+    #[msg("Name at least one row")]
+    NoRows,
+    /// 6044
+    #[msg("A row belongs to another provider")]
+    NotYourRow,
+    /// 6045
+    #[msg("Nothing to pay")]
+    NothingToPay,
+    /// 6046
+    #[msg("A slot belongs to another checker")]
+    NotYourTicket,
+    /// 6047
+    #[msg("The SlotHashes account does not read as one")]
+    BadSlotHashes,
+    /// 6048
+    #[msg("The network's current epoch account must be passed")]
+    CurrentEpochRequired,
+    /// 6049
+    #[msg("The epoch before must be passed, because its reservation is not released yet")]
+    PreviousEpochRequired,
+}

@@ -1,0 +1,50 @@
+use anchor_lang::prelude::*;
+
+use super::{VERSION, assert_size};
+use crate::error::DatagalaxError;
+
+/// A kind of hardware, seeds `["class", id u16]`.
+#[account]
+pub struct GpuClass {
+    /// Layout version.
+    pub version: u8,
+    /// PDA bump.
+    pub bump: u8,
+    /// Id.
+    pub id: u16,
+    /// Weight of one unit; 0 earns nothing (the `cpu` class of public networks).
+    pub unit_weight: u16,
+    /// 1 when new containers may register in it.
+    pub active: u8,
+    /// Reserved, zero.
+    pub reserved_flags: u8,
+    /// Stake base K, base units a unit.
+    pub stake_base: u64,
+    /// Least memory of one unit, bytes.
+    pub minimum_vram: u64,
+    /// Throughput that is 100 percent capacity, operations a second of one unit.
+    pub reference_throughput: u64,
+    /// Name, UTF-8, zero-padded.
+    pub name: [u8; 32],
+    /// Reserved, zero.
+    pub reserved: [u8; 64],
+}
+
+assert_size!(GpuClass, 8 + 24 + 32 + 64);
+
+impl GpuClass {
+    /// The name as text, up to the first zero; empty when it is not UTF-8.
+    pub fn name(&self) -> &str {
+        let end = self.name.iter().position(|b| *b == 0).unwrap_or(self.name.len());
+        core::str::from_utf8(&self.name[..end]).unwrap_or_default()
+    }
+
+    /// What must hold of the account after every instruction.
+    ///
+    /// # Errors
+    /// [`DatagalaxError::InvariantViolated`].
+    pub fn invariant(&self) -> Result<()> {
+        require!(self.version == VERSION && self.active <= 1 && self.reference_throughput > 0, DatagalaxError::InvariantViolated);
+        Ok(())
+    }
+}
