@@ -1,1 +1,53 @@
-//! Placeholder.
+//! What agents and checkers say to each other: signed, versioned, domain-separated messages, Merkle trees over evidence and
+//! challenge rows, and the report's values. No I/O and no clock: bytes in, bytes or a named refusal out.
+//!
+//! Everything is borsh, which is canonical: one value has one encoding, and trailing bytes are refused.
+//!
+//! A measurement is three exchanges, each a request signed by the checker's operator key and an answer signed by the
+//! container's:
+//!
+//! | request | answer | path |
+//! |---|---|---|
+//! | [`LivenessRequest`] | [`LivenessAnswer`] | [`path::LIVENESS`] |
+//! | [`CapacityRequest`] | [`CapacityAnswer`] | [`path::CAPACITY`] |
+//! | [`OpenRequest`] | [`OpenAnswer`] | [`path::OPEN`] |
+//!
+//! The rows to open are chosen after the root was signed, so nobody can prepare only those.
+
+pub mod capacity;
+pub mod envelope;
+pub mod evidence;
+pub mod liveness;
+pub mod merkle;
+pub mod report;
+
+pub use capacity::{CapacityAnswer, CapacityRequest, OpenAnswer, OpenRequest, OpenedRow, WorkSize};
+pub use envelope::{Context, Domain, Envelope, Expected, Malformed, Nonce, Payload, Refusal};
+pub use evidence::RowEvidence;
+pub use liveness::{GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics};
+pub use report::{ReportValues, RowVote};
+
+/// Paths of the agent's HTTP interface; all are POST with a borsh [`Envelope`] as body and answer.
+pub mod path {
+    /// Takes a [`crate::LivenessRequest`], answers a [`crate::LivenessAnswer`].
+    pub const LIVENESS: &str = "/v1/liveness";
+    /// Takes a [`crate::CapacityRequest`], answers a [`crate::CapacityAnswer`].
+    pub const CAPACITY: &str = "/v1/capacity";
+    /// Takes an [`crate::OpenRequest`], answers an [`crate::OpenAnswer`].
+    pub const OPEN: &str = "/v1/capacity/open";
+    /// The content type of every body.
+    pub const CONTENT_TYPE: &str = "application/octet-stream";
+}
+
+/// A sha256 digest.
+pub type Digest = [u8; 32];
+
+/// sha256 over the concatenation of `parts`; the caller separates domains by the first part.
+pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}

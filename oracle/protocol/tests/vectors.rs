@@ -1,0 +1,103 @@
+//! The committed test vectors: whoever writes an agent or a checker in another language starts from these.
+//!
+//! A change of any of them is a change of the protocol and needs another version.
+
+use datagalax_protocol::{
+    CapacityAnswer, CapacityRequest, Context, Envelope, GpuMetrics, HostMetrics, LivenessAnswer,
+    LivenessRequest, Metrics, OpenAnswer, OpenRequest, OpenedRow, Payload, WorkSize, merkle::Tree,
+};
+use serde_json::{Value, json};
+use solana_keypair::Keypair;
+use solana_pubkey::Pubkey;
+
+fn metrics() -> Metrics {
+    Metrics {
+        agent_version: "0.1.0".into(),
+        fingerprint: [0xf1; 32],
+        measured_at: 1_700_000_000,
+        host: HostMetrics {
+            cpu_model: "Example 9000".into(),
+            cpu_cores: 8,
+            cpu_threads: 16,
+            cpu_usage: 1234,
+            memory_total: 1 << 36,
+            memory_used: 1 << 34,
+            disk_total: 1 << 40,
+            disk_free: 1 << 39,
+            load: [100, 50, 25],
+            uptime: 86_400,
+            os: "Debian GNU/Linux 12".into(),
+            kernel: "6.1.0".into(),
+        },
+        gpus: vec![GpuMetrics {
+            uuid: "GPU-00000000-0000-0000-0000-000000000000".into(),
+            model: "Example H1".into(),
+            driver: "570.1".into(),
+            memory_total: 80 << 30,
+            memory_used: 1 << 30,
+            utilisation: Some(5),
+            temperature: Some(40),
+            power: Some(70_000),
+            clock: None,
+            pcie_generation: Some(5),
+            pcie_width: Some(16),
+            ecc_corrected: Some(0),
+            ecc_uncorrected: None,
+            mig: Some(false),
+        }],
+    }
+}
+
+fn vector<P: Payload>(name: &str, payload: &P) -> Value {
+    let context = Context {
+        genesis_hash: [1; 32],
+        program: Pubkey::from([2; 32]),
+        subject: Pubkey::from([3; 32]),
+        epoch: 4,
+    };
+    let key = Keypair::new_from_array([7; 32]);
+    let envelope = Envelope::sign(&context, payload, [5; 16], 1_700_000_000, &key).unwrap();
+    json!({ "name": name, "encoded": hex::encode(envelope.encode()), "digest": hex::encode(envelope.digest()) })
+}
+
+fn vectors() -> Value {
+    let tree = Tree::new([b"a", b"b", b"c"]);
+    let proof: Vec<_> = tree.proof(2).unwrap().iter().map(hex::encode).collect();
+    let size = WorkSize {
+        rows: 256,
+        inner: 512,
+        columns: 128,
+    };
+    let opened = OpenedRow {
+        index: 1,
+        digest: [0xd1; 32],
+        proof: vec![[0xe1; 32], [0xe2; 32]],
+    };
+    json!({
+        "signer": "ed25519 key from the 32-byte seed 07..07",
+        "messages": [
+            vector("LivenessRequest", &LivenessRequest),
+            vector("LivenessAnswer", &LivenessAnswer { request: [0xab; 32], metrics: metrics() }),
+            vector("CapacityRequest", &CapacityRequest { seed: [6; 32], size, deadline_ms: 5_000 }),
+            vector("CapacityAnswer", &CapacityAnswer { request: [0xab; 32], root: [9; 32], elapsed_us: 1_234 }),
+            vector("OpenRequest", &OpenRequest { root: [9; 32], rows: vec![1, 200] }),
+            vector("OpenAnswer", &OpenAnswer { request: [0xab; 32], rows: vec![opened] }),
+        ],
+        "merkle": {
+            "leaves": ["61", "62", "63"],
+            "root": hex::encode(tree.root()),
+            "proof of leaf 2": proof,
+            "empty": hex::encode(Tree::new::<&[u8]>([]).root()),
+        },
+    })
+}
+
+#[test]
+fn the_encoding_is_the_committed_one() {
+    let committed: Value = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    let now = vectors();
+    assert_eq!(
+        committed, now,
+        "the encoding changed; if that is meant, raise the version and commit:\n{now:#}"
+    );
+}
