@@ -1,0 +1,5 @@
+//! Containers.
+
+mod register_container;
+
+pub use register_container::*;

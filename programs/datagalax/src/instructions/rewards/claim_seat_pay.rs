@@ -1,0 +1,100 @@
+use anchor_lang::prelude::*;
+use anchor_spl::{mint::Mint, token, token::TokenAccount};
+
+use crate::{
+    constants::{BPS, MAX_TICKETS_PER_CALL},
+    error::DatagalaxError,
+    events::SeatPayClaimed,
+    instructions::token_transfer::pay_out,
+    math::mul_ratio,
+    state::{Checker, CheckerSet, Network, VaultLedger},
+};
+
+#[derive(Accounts)]
+pub struct ClaimSeatPay {
+    pub network: Account<Network>,
+    #[account(mut)]
+    pub checker: Account<Checker>,
+    #[account(mut)]
+    pub checkers: CheckerSet,
+    #[account(address = network.mint @ DatagalaxError::WrongAccount)]
+    pub mint: Account<Mint>,
+    #[account(mut)]
+    pub ledger: Account<VaultLedger>,
+    #[account(mut, address = ledger.vault @ DatagalaxError::WrongAccount)]
+    pub vault: Account<TokenAccount>,
+    #[account(mut, token::mint = mint, constraint = *to.owner() == checker.payout @ DatagalaxError::WrongAccount)]
+    pub to: Account<TokenAccount>,
+    /// Receives the commission; needed while there is one.
+    #[account(mut)]
+    pub operator_account: Option<Account<TokenAccount>>,
+    pub token_program: Program<Token>,
+}
+
+/// Specification
+/// 1. Anybody may call: tokens go to the payout wallet's and the operator's token accounts, nowhere else.
+/// 2. Every named slot holds a ticket of the checker; take what each accrued.
+/// 3. The operator gets its commission (rounded down), the payout wallet the rest.
+#[inline(never)]
+pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, slots: &[u8]) -> Result<()> {
+    let accounts = &mut ctx.accounts;
+    // 1.
+    require!(accounts.ledger.kind == VaultLedger::REWARDS, DatagalaxError::WrongAccount);
+    let (slots, rest) = slots.as_chunks::<4>();
+    require!(
+        rest.is_empty() && !slots.is_empty() && slots.len() <= usize::from(MAX_TICKETS_PER_CALL),
+        DatagalaxError::BadTicketCount
+    );
+
+    // 2.
+    let checker = accounts.checker.id;
+    let tickets = accounts.checkers.as_mut_slice();
+    let mut amount = 0u64;
+    for slot in slots {
+        let ticket = tickets
+            .get_mut(u32::from_le_bytes(*slot) as usize)
+            .filter(|t| t.checker == checker)
+            .ok_or(DatagalaxError::NotYourTicket)?;
+        amount = amount.checked_add(ticket.accrued).ok_or(DatagalaxError::Overflow)?;
+        ticket.accrued = 0;
+    }
+    require!(amount > 0, DatagalaxError::NothingToPay);
+
+    // 3.
+    let commission =
+        mul_ratio(amount, u64::from(accounts.checker.commission_bps), BPS).ok_or(DatagalaxError::InvariantViolated)?;
+    let bump = accounts.network.bump;
+    if commission > 0 {
+        let to = accounts.operator_account.as_mut().ok_or(DatagalaxError::WrongAccount)?;
+        require!(
+            *to.owner() == accounts.checker.operator && to.mint() == accounts.mint.address(),
+            DatagalaxError::WrongAccount
+        );
+        pay_out(
+            &accounts.token_program,
+            &accounts.mint,
+            &mut accounts.vault,
+            to,
+            accounts.network.cpi_handle(),
+            bump,
+            &mut accounts.ledger,
+            commission,
+        )?;
+    }
+    if amount > commission {
+        pay_out(
+            &accounts.token_program,
+            &accounts.mint,
+            &mut accounts.vault,
+            &mut accounts.to,
+            accounts.network.cpi_handle(),
+            bump,
+            &mut accounts.ledger,
+            amount - commission,
+        )?;
+    }
+    accounts.checker.claimed = accounts.checker.claimed.checked_add(amount).ok_or(DatagalaxError::Overflow)?;
+    emit!(SeatPayClaimed { checker, amount: amount - commission, commission });
+    accounts.checker.invariant()?;
+    accounts.ledger.invariant(accounts.vault.amount())
+}

@@ -1,0 +1,280 @@
+//! Judging a block's rows: medians, life cycle, pay and the seats' marks (protocol sections 5 and 6). No accounts, no clock:
+//! the handler hands in what it read, and the off-chain crates can ask what a tally would do.
+
+use crate::{
+    constants::{BREACHED, DISHONEST, HISTORY, NONE, ROWS, SEATS, VOID},
+    error::DatagalaxError,
+    math::{self, Rate},
+    state::{Block, Lane, Parameters, Row, Seat},
+};
+
+/// What holds for a whole tally.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The epoch tallied.
+    pub epoch: u32,
+    /// First epoch since the block's last tally that nobody tallied; equal to `epoch` when none was skipped.
+    pub skipped_from: u32,
+    /// Price of a unit of weight.
+    pub rate: Rate,
+    /// Votes that make a row quorate, M.
+    pub quorum: u8,
+    /// Votes of a dishonest verdict, Q.
+    pub condemning: u8,
+    /// Percent.
+    pub availability_threshold: u8,
+    /// Percent.
+    pub capacity_threshold: u8,
+    /// Percent.
+    pub breach_threshold: u8,
+    /// Points.
+    pub tolerance: u8,
+    /// Whether an agreed token of 0 proves nothing.
+    pub tokens_required: bool,
+}
+
+/// What a part of a tally changed beyond the rows themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Credited to rows, base units.
+    pub credited: u64,
+    /// Weight that went live.
+    pub nominal_added: u64,
+    /// Weight that ceased to be live.
+    pub nominal_removed: u64,
+    /// Rows that went live.
+    pub gone_live: u16,
+    /// Rows that fell back to checking.
+    pub fallen_back: u16,
+}
+
+/// Bad epochs of the last sixteen that send a live row back to checking.
+const BAD_EPOCHS: u32 = 4;
+/// Good epochs in a row that end probation, as bits of [`Row::bad_epochs`].
+const PROBATION_MASK: u16 = 0b1111;
+/// Blocks that an epoch seats before a low score marks a seat.
+pub const MARKING_BLOCKS: u32 = 8;
+/// Rows a seat is judged on before a low score marks it.
+pub const MARKING_ROWS: u16 = 32;
+
+impl Rules {
+    /// The rules of an epoch for a committee of `seats`.
+    pub fn new(epoch: u32, last_tallied: u32, first_seated: u32, rate: Rate, seats: u8, parameters: &Parameters) -> Self {
+        let after = if last_tallied == NONE { first_seated } else { last_tallied.saturating_add(1) };
+        Self {
+            epoch,
+            // The ring holds no more than its length.
+            skipped_from: after.clamp(epoch.saturating_sub(HISTORY - 1), epoch),
+            rate,
+            quorum: math::quorum(seats),
+            condemning: math::condemning(seats),
+            availability_threshold: parameters.availability_threshold,
+            capacity_threshold: parameters.capacity_threshold,
+            breach_threshold: parameters.breach_threshold,
+            tolerance: parameters.tolerance,
+            tokens_required: parameters.tokens_required == 1,
+        }
+    }
+}
+
+/// The three columns of a report; a seat that did not reveal reads as one that voted on nothing.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    availability: &'a [u8; ROWS],
+    capacity: &'a [u8; ROWS],
+    token: &'a [u8; ROWS],
+}
+
+static NO_VOTES: [u8; ROWS] = [u8::MAX; ROWS];
+
+impl<'a> Columns<'a> {
+    fn of(seat: &'a Seat) -> Self {
+        if seat.revealed == 1 {
+            Self { availability: &seat.availability, capacity: &seat.capacity, token: &seat.token }
+        } else {
+            Self { availability: &NO_VOTES, capacity: &NO_VOTES, token: &NO_VOTES }
+        }
+    }
+}
+
+/// Judges at most `count` rows of the epoch's lane from its cursor on, and moves the cursor.
+///
+/// # Errors
+/// [`DatagalaxError::Overflow`] when an amount leaves 64 bits.
+pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcome, DatagalaxError> {
+    let mut outcome = Outcome::default();
+    let Block { lanes, rows, .. } = block;
+    let lane = &mut lanes[(rules.epoch & 1) as usize];
+    let end = lane.cursor.saturating_add(count).min(ROWS as u16);
+    let (mut judged, mut right) = (0u16, [0u16; SEATS]);
+    {
+        let committee = lane.committee.each_ref().map(Columns::of);
+        for index in lane.cursor..end {
+            // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
+            let r = usize::from(index as u8);
+            let row = &mut rows[r];
+            if row.status == Row::FREE {
+                continue;
+            }
+            for epoch in rules.skipped_from..rules.epoch {
+                row.history[(epoch % HISTORY) as usize] = VOID;
+            }
+            judge_row(row, r, &committee, rules, &mut outcome, &mut judged, &mut right)?;
+        }
+    }
+    lane.cursor = end;
+    for (seat, right) in lane.committee.iter_mut().zip(right) {
+        seat.judged += judged;
+        seat.right += right;
+    }
+    block.live = block.live + outcome.gone_live - outcome.fallen_back;
+    Ok(outcome)
+}
+
+#[inline(always)]
+fn judge_row(
+    row: &mut Row,
+    r: usize,
+    committee: &[Columns; SEATS],
+    rules: &Rules,
+    outcome: &mut Outcome,
+    judged: &mut u16,
+    right: &mut [u16; SEATS],
+) -> Result<(), DatagalaxError> {
+    let slot = (rules.epoch % HISTORY) as usize;
+    // Registered in the middle of this epoch: nobody could measure all of it.
+    let counts = row.live_from <= rules.epoch && rules.epoch < row.until;
+    if !counts && row.status == Row::CHECKING {
+        row.history[slot] = VOID;
+        return Ok(());
+    }
+
+    let (mut availability, mut capacity, mut token) = ([u8::MAX; SEATS], [u8::MAX; SEATS], [u8::MAX; SEATS]);
+    let mut verdicts = [0u8; SEATS];
+    let (mut votes, mut dishonest, mut low) = (0u8, 0u8, 0u8);
+    for s in 0..SEATS {
+        let (a, c) = (committee[s].availability[r], committee[s].capacity[r]);
+        let percent = a & !DISHONEST;
+        if percent <= 100 && c <= 100 {
+            availability[s] = percent;
+            capacity[s] = c;
+            token[s] = committee[s].token[r];
+            verdicts[s] = a >> 7;
+            votes += 1;
+            dishonest += a >> 7;
+            low += u8::from(percent < rules.breach_threshold);
+        }
+    }
+    if votes < rules.quorum {
+        row.history[slot] = VOID;
+        return Ok(());
+    }
+
+    let seen = usize::from(votes);
+    let median = math::lower_median(availability, seen);
+    let power = math::lower_median(capacity, seen);
+    // A value that M of the seats share is their median, so the median is the only candidate.
+    let agreed = math::lower_median(token, seen);
+    let condemned = dishonest >= rules.condemning;
+    let contested = dishonest > 0 && !condemned;
+    row.history[slot] = median | if low >= rules.condemning { BREACHED } else { 0 };
+    row.full_capacity = power;
+    row.full_capacity_epoch = rules.epoch;
+
+    let mut agreeing = 0;
+    for s in 0..SEATS {
+        // The filler 255 of an absent vote is no vote for token 255.
+        agreeing += u8::from(token[s] == agreed && availability[s] <= 100);
+    }
+    let token_agreed = agreeing >= rules.quorum && (agreed != 0 || !rules.tokens_required);
+
+    // Seats are judged on rows that already earn: a row that is being checked is nobody's exam.
+    if counts && row.status != Row::CHECKING && token_agreed {
+        *judged += 1;
+        for s in 0..SEATS {
+            // An absent vote reads 255: further from any median than any tolerance.
+            let near = availability[s].abs_diff(median) <= rules.tolerance && capacity[s].abs_diff(power) <= rules.tolerance;
+            let verdict = contested || (verdicts[s] == 1) == condemned;
+            right[s] += u16::from(near && token[s] == agreed && verdict);
+        }
+    }
+
+    let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !condemned;
+    row.bad_epochs = (row.bad_epochs << 1) | u16::from(!good);
+    match row.status {
+        Row::CHECKING => {
+            let cleared = row.flags & Row::PROBATION == 0 || row.bad_epochs & PROBATION_MASK == 0;
+            if good && token_agreed && cleared {
+                // The rate of the next epoch is fixed already: the row is part of the one after.
+                row.status = Row::LIVE;
+                row.live_from = rules.epoch.saturating_add(2);
+                row.flags &= !Row::PROBATION;
+                row.bad_epochs = 0;
+                outcome.gone_live += 1;
+                outcome.nominal_added += math::nominal_weight(row.unit_weight, row.gpus);
+            }
+        }
+        Row::LIVE | Row::LEAVING if counts => {
+            if good {
+                let weight = math::weight(row.unit_weight, row.gpus, median, power);
+                let pay = rules.rate.pay(weight).ok_or(DatagalaxError::Overflow)?;
+                row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
+                outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
+            }
+            if row.status == Row::LIVE && row.bad_epochs.count_ones() >= BAD_EPOCHS {
+                row.status = Row::CHECKING;
+                row.flags |= Row::PROBATION;
+                outcome.fallen_back += 1;
+                outcome.nominal_removed += math::nominal_weight(row.unit_weight, row.gpus);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What a seat gets once its block is tallied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Base units, rounded down.
+    pub pay: u64,
+    /// Whether the ticket takes a mark; `None` when the seat was not judged at all.
+    pub marked: Option<bool>,
+}
+
+/// Pays a seat `seat_pay x right / judged` and says whether it is marked.
+///
+/// A seat that did not reveal is marked. One that did is marked only where the evidence is broad: at least
+/// [`MARKING_BLOCKS`] blocks in the epoch, [`MARKING_ROWS`] rows judged and under two thirds of them right.
+pub fn settle_seat(seat: &Seat, seat_pay: u64, blocks: u32) -> Settlement {
+    if seat.revealed == 0 {
+        return Settlement { pay: 0, marked: Some(true) };
+    }
+    if seat.judged == 0 {
+        return Settlement { pay: 0, marked: None };
+    }
+    let (right, judged) = (u64::from(seat.right), u64::from(seat.judged));
+    // seat_pay <= 2^56 and right <= 256: exact in 64 bits, rounded down.
+    let pay = math::mul_ratio(seat_pay, right, judged).unwrap_or(0);
+    let broad = blocks >= MARKING_BLOCKS && seat.judged >= MARKING_ROWS;
+    Settlement { pay, marked: Some(broad && right * 3 < judged * 2) }
+}
+
+/// Empties a lane for an epoch's committee.
+pub fn open_lane(lane: &mut Lane, epoch: u32, seats: u8) {
+    lane.epoch = epoch;
+    lane.cursor = 0;
+    lane.seats = seats;
+    lane.tallied = 0;
+    lane.entropy = [0; 32];
+    for seat in &mut lane.committee {
+        // The report columns stay as they are: `revealed` alone says whether they count.
+        seat.slot = NONE;
+        seat.checker = NONE;
+        seat.operator = Default::default();
+        seat.commitment = [0; 32];
+        seat.revealed = 0;
+        seat.judged = 0;
+        seat.right = 0;
+    }
+}
