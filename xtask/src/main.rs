@@ -1,40 +1,52 @@
-//! Build of the program without network installers (first cut: calls the prototypes).
-use std::{path::Path, process::Command};
+//! Developer commands of Datagalax: `cargo xtask <command>`.
 
-use anyhow::{Context, Result, bail};
-use clap::Parser;
+mod program;
+mod workspace;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 
 /// Developer commands of Datagalax.
 #[derive(Parser)]
-enum Xtask {
-    /// Builds the on-chain program into target/deploy.
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds an on-chain program into target/deploy.
     BuildProgram {
-        /// Folder of the program crate.
-        #[arg(long, default_value = "programs/datagalax")]
-        program_dir: std::path::PathBuf,
+        /// Folder of the program crate [default: programs/datagalax of this repository].
+        #[arg(long)]
+        program_dir: Option<PathBuf>,
     },
 }
 
-fn main() -> Result<()> {
-    let Xtask::BuildProgram { program_dir } = Xtask::parse();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    let target = root.join("target/sbf");
-    let status = Command::new("bash")
-        .arg(root.join("xtask/prototype/build_program.sh"))
-        .arg(root.join(&program_dir))
-        .env("SBF_TARGET_DIR", &target)
-        .status()?;
-    if !status.success() {
-        bail!("the program did not build");
-    }
-    std::fs::create_dir_all(root.join("target/deploy"))?;
-    for file in std::fs::read_dir(target.join("sbf-solana-solana/release"))? {
-        let file = file?.path();
-        if file.extension().is_some_and(|e| e == "so") {
-            let name = file.file_name().context("a file has a name")?.to_string_lossy().replacen("lib", "", 1);
-            std::fs::copy(&file, root.join("target/deploy").join(&name))?;
-            println!("target/deploy/{name}");
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With its causes, without a backtrace: these are messages to a user.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    Ok(())
+}
+
+fn run() -> Result<()> {
+    let mut args = env::args();
+    let name = args.next().unwrap_or_default();
+    if name.rsplit('/').next() == Some(program::LINKER) {
+        return program::keep_bitcode(args);
+    }
+    match Arguments::parse().command {
+        Task::BuildProgram { program_dir } => {
+            let folder = program_dir.map_or_else(|| Ok(workspace::root()?.join("programs/datagalax")), Ok::<_, anyhow::Error>)?;
+            program::build(&folder).map(drop)
+        }
+    }
 }

@@ -1,0 +1,108 @@
+//! From the program's bitcode to the file that the chain loads: lowering and optimising in turns, then the link.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{lower, target};
+
+/// LLVM's optimiser and linker of modules.
+pub const OPT: &str = "opt-22";
+/// LLVM's tool that joins modules.
+pub const LLVM_LINK: &str = "llvm-link-22";
+/// The back end: from bitcode to SBPF.
+pub const SBPF_LINKER: &str = "sbpf-linker";
+/// Bytes of stack a function may use on chain.
+const FRAME: u32 = 4096;
+/// Every known program settles after three rounds.
+const ROUNDS: usize = 10;
+/// The memory functions come from calls that the back end itself makes, so they must outlive the last optimisation.
+const EXPORTS: &str = "entrypoint,memcpy,memmove,memset,memcmp";
+
+/// Lowers and links a program to `output`; `work` keeps what lies between.
+pub fn link(compiled: &target::Compiled, work: &Path, output: &Path) -> Result<()> {
+    ensure!(
+        fs::metadata(&compiled.bitcode)?.len() > 0,
+        "{} is empty: the program was not compiled to a single bitcode file",
+        compiled.bitcode.display()
+    );
+    let lowered = lower_until_settled(&compiled.bitcode, work)?;
+    let helpers = work.join("helpers.bc");
+    target::compile_helpers(compiled, &helpers)?;
+    let whole = work.join("program.bc");
+    let mut command = tool(LLVM_LINK);
+    run(command.arg(&lowered).arg(&helpers).arg("-o").arg(&whole))?;
+    back_end(&whole, output)
+}
+
+fn lower_until_settled(bitcode: &Path, work: &Path) -> Result<PathBuf> {
+    let file = |name: String| work.join(name);
+    let mut current = file("in.ll".into());
+    // Without names, values are numbered in order, and nothing could be put between them.
+    let mut command = tool(OPT);
+    run(command.args(["-S", "-passes=instnamer"]).arg(bitcode).arg("-o").arg(&current))?;
+    for round in 0..ROUNDS {
+        let (ir, rewritten) = lower::rewrite(&fs::read_to_string(&current)?, round);
+        if rewritten == 0 && round > 0 {
+            lower::refuse(&ir, &lower::HELPERS.map(|(name, _)| name))?;
+            return Ok(current);
+        }
+        let (from, to) = (file(format!("{round}.lowered.ll")), file(format!("{round}.optimised.ll")));
+        fs::write(&from, &ir)?;
+        let passes = if round == 0 { "lower-atomic,globaldce,default<O3>" } else { "globaldce,function(simplifycfg,sroa,dce)" };
+        let mut command = tool(OPT);
+        command
+            .args(["-S", "-mtriple=bpfel", "-internalize-public-api-list=entrypoint"])
+            .arg(format!("-passes=internalize,forceattrs,{passes},instnamer"))
+            .args(instruction_handlers(&ir).map(|name| format!("--force-attribute={name}:noinline")))
+            .arg(&from)
+            .arg("-o")
+            .arg(&to);
+        run(&mut command)?;
+        current = to;
+    }
+    bail!("the lowering has not settled after {ROUNDS} rounds; see {}", work.display())
+}
+
+/// Anchor's wrapper of each instruction. Inlined into the dispatcher they would share one stack frame.
+fn instruction_handlers(ir: &str) -> impl Iterator<Item = &str> {
+    ir.lines()
+        .filter(|line| line.starts_with("define "))
+        .filter_map(|line| line.split_once('@')?.1.split_once('('))
+        .map(|(name, _)| name)
+        .filter(|name| name.contains("10___handlers"))
+}
+
+fn back_end(bitcode: &Path, output: &Path) -> Result<()> {
+    let mut command = tool(SBPF_LINKER);
+    command
+        .args(["--arch", "v0", "--cpu", "v2", "--export", EXPORTS, "-O", "1", "--deploy", "false"])
+        .arg(format!("--llvm-args=--bpf-stack-size={FRAME}"))
+        .arg("-o")
+        .arg(output)
+        .arg(bitcode);
+    run(&mut command)
+}
+
+/// A tool from PATH, or from where cargo installs.
+pub fn tool(name: &str) -> Command {
+    let installed = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
+        .map(|home| home.join("bin").join(name));
+    match installed {
+        Some(path) if path.is_file() => Command::new(path),
+        _ => Command::new(name),
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot start {name}: run `cargo xtask setup`"))?;
+    ensure!(output.status.success(), "{name} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+    Ok(())
+}
