@@ -23,6 +23,9 @@ enum Task {
         /// Folder of the program crate [default: programs/datagalax of this repository].
         #[arg(long)]
         program_dir: Option<PathBuf>,
+        /// Keep the intermediate files of the lowering.
+        #[arg(long)]
+        keep: bool,
     },
 }
 
@@ -44,9 +47,9 @@ fn run() -> Result<()> {
         return program::keep_bitcode(args);
     }
     match Arguments::parse().command {
-        Task::BuildProgram { program_dir } => {
+        Task::BuildProgram { program_dir, keep } => {
             let folder = program_dir.map_or_else(|| Ok(workspace::root()?.join("programs/datagalax")), Ok::<_, anyhow::Error>)?;
-            program::build(&folder).map(drop)
+            program::build(&folder, keep).map(drop)
         }
     }
 }

@@ -67,8 +67,9 @@ impl Crate {
     }
 }
 
-/// Builds the program in a folder to `target/deploy/<library>.so`, and prints its size and hash.
-pub fn build(folder: &Path) -> Result<PathBuf> {
+/// Builds the program in a folder to `target/deploy/<library>.so`, and prints its size and hash. `keep` leaves the text of
+/// each lowering round behind.
+pub fn build(folder: &Path, keep: bool) -> Result<PathBuf> {
     let start = Instant::now();
     let program = Crate::read(folder)?;
     let deployed = workspace::deploy()?.join(format!("{}.so", program.library));
@@ -77,7 +78,7 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
         Ok(tools) => official::build(&program, &tools)?,
         Err(reason) => {
             eprintln!("Building {} from the package registries ({reason})", program.library);
-            from_registries(&program, &deployed)?;
+            from_registries(&program, &deployed, keep)?;
         }
     }
     let bytes = fs::read(&deployed).with_context(|| format!("cannot read {}", deployed.display()))?;
@@ -92,7 +93,7 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
     Ok(deployed)
 }
 
-fn from_registries(program: &Crate, deployed: &Path) -> Result<()> {
+fn from_registries(program: &Crate, deployed: &Path, keep: bool) -> Result<()> {
     let start = Instant::now();
     let compiled = target::compile(program)?;
     eprintln!("Compiled in {:.1} s; lowering and linking", start.elapsed().as_secs_f64());
@@ -104,35 +105,10 @@ fn from_registries(program: &Crate, deployed: &Path) -> Result<()> {
         let kept = work.keep();
         return result.with_context(|| format!("cannot make a program of {} (intermediates: {})", program.library, kept.display()));
     }
-    fs::rename(&linked, deployed).with_context(|| format!("cannot write {}", deployed.display()))
+    fs::rename(&linked, deployed).with_context(|| format!("cannot write {}", deployed.display()))?;
+    if keep {
+        eprintln!("Intermediates: {}", work.keep().display());
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    #[path = "../../sbf/helpers.rs"]
-    mod helpers;
-
-    /// Operands around every power of two.
-    fn edges() -> Vec<u128> {
-        let near = |bits: u32| [-1, 0, 1].map(|d| (1_u128 << bits).wrapping_add_signed(d));
-        (0..128).step_by(5).chain([31, 32, 33, 63, 64, 65, 127]).flat_map(near).chain([u128::MAX, u128::MAX / 3]).collect()
-    }
-
-    #[test]
-    fn helpers_multiply_and_divide() {
-        for a in edges() {
-            for b in edges() {
-                let (x, y) = (a as u64, b as u64);
-                assert_eq!(helpers::__sbf_umulh(x, y), ((u128::from(x) * u128::from(y)) >> 64) as u64, "{x} * {y}");
-                if b == 0 {
-                    continue;
-                }
-                let mut out = [0_u64; 4];
-                // SAFETY: four words, and the divisor is not zero.
-                unsafe { helpers::__sbf_udivmod(out.as_mut_ptr(), a as u64, (a >> 64) as u64, b as u64, (b >> 64) as u64) };
-                let wide = |at: usize| u128::from(out[at]) | u128::from(out[at + 1]) << 64;
-                assert_eq!((wide(0), wide(2)), (a / b, a % b), "{a} / {b}");
-            }
-        }
-    }
-}
