@@ -1,0 +1,148 @@
+//! The node: what this crate asks of it, behind a trait so that everything above is tested without one.
+
+mod changes;
+mod http;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use solana_account::Account;
+use solana_hash::Hash;
+use solana_signature::Signature;
+use solana_transaction::Transaction;
+use solana_transaction_error::TransactionError;
+use thiserror::Error;
+
+pub use changes::Changes;
+pub use http::HttpRpc;
+
+use crate::Address;
+
+/// Most accounts that one request reads (the limit of every node).
+pub const MAX_ACCOUNTS: usize = 100;
+
+/// How long one request may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a node did not answer, or answered no.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RpcError {
+    /// No answer: nobody listens, the connection broke, or it took longer than [`REQUEST_TIMEOUT`].
+    #[error("no answer from the RPC node at {url} ({reason}): check that it runs and that --url is right")]
+    Down {
+        /// The node.
+        url: String,
+        /// What the transport says.
+        reason: String,
+    },
+    /// The node answered with an error of its own.
+    #[error("the RPC node at {url} refused the request: {message} (code {code})")]
+    Refused {
+        /// The node.
+        url: String,
+        /// JSON-RPC code.
+        code: i64,
+        /// Its words.
+        message: String,
+    },
+    /// The node ran the transaction before sending it and it failed; it was not sent.
+    #[error("the transaction fails: {error}")]
+    Preflight {
+        /// Why.
+        error: TransactionError,
+        /// The program's log lines.
+        logs: Vec<String>,
+    },
+    /// An answer that is not of the form the method promises.
+    #[error(
+        "the RPC node at {url} answered something unreadable ({reason}): it may be no Solana node, or of another version"
+    )]
+    Unreadable {
+        /// The node.
+        url: String,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl RpcError {
+    /// Whether trying again later may help.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Down { .. } | Self::Refused { .. } => true,
+            Self::Preflight { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Slot it landed in.
+    pub slot: u64,
+    /// `Err` when it landed and failed.
+    pub outcome: Result<(), TransactionError>,
+    /// Whether the commitment this node is asked with is reached.
+    pub confirmed: bool,
+}
+
+/// What a simulated transaction would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulation {
+    /// `Err` when it would fail.
+    pub outcome: Result<(), TransactionError>,
+    /// The programs' log lines.
+    pub logs: Vec<String>,
+    /// Compute units it used.
+    pub units: u64,
+}
+
+/// A blockhash and how long it may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blockhash {
+    /// The hash.
+    pub hash: Hash,
+    /// Block height after which a transaction with it can no longer land.
+    pub last_valid_block_height: u64,
+}
+
+/// A node of the cluster. All reads are at the commitment the implementation was made with.
+pub trait Rpc: Send + Sync + 'static {
+    /// Where it is, for messages.
+    fn url(&self) -> &str;
+
+    /// Accounts by address, `None` where nothing lives; any number of them.
+    fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
+
+    /// All accounts of a program whose data begins with these bytes, in no particular order.
+    fn program_accounts<'a>(
+        &'a self,
+        program: &'a Address,
+        prefix: &'a [u8],
+    ) -> BoxFuture<'a, Result<Vec<(Address, Account)>, RpcError>>;
+
+    /// A recent blockhash.
+    fn latest_blockhash(&self) -> BoxFuture<'_, Result<Blockhash, RpcError>>;
+
+    /// Height of the newest block.
+    fn block_height(&self) -> BoxFuture<'_, Result<u64, RpcError>>;
+
+    /// The cluster's genesis hash.
+    fn genesis_hash(&self) -> BoxFuture<'_, Result<Hash, RpcError>>;
+
+    /// Lamports an account of this many bytes must hold to stay.
+    fn rent(&self, bytes: usize) -> BoxFuture<'_, Result<u64, RpcError>>;
+
+    /// Runs a transaction without sending it; its signatures are not checked.
+    fn simulate<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<Simulation, RpcError>>;
+
+    /// Hands a signed transaction to the cluster; with `preflight` the node runs it first and refuses one that fails.
+    fn send<'a>(&'a self, transaction: &'a Transaction, preflight: bool) -> BoxFuture<'a, Result<(), RpcError>>;
+
+    /// What became of transactions, `None` where the node has not seen one (old ones are searched for too).
+    fn statuses<'a>(&'a self, signatures: &'a [Signature]) -> BoxFuture<'a, Result<Vec<Option<Status>>, RpcError>>;
+
+    /// Resolves when a notification says that the transaction is confirmed. A hint only: it may never resolve, and whoever
+    /// waits asks [`Rpc::statuses`] too.
+    fn confirmed<'a>(&'a self, signature: &'a Signature) -> BoxFuture<'a, ()>;
+}
