@@ -29,19 +29,12 @@ pub struct Bounds {
 impl Default for Bounds {
     /// 2^34 operations (some seconds of one core) in 256 MiB.
     fn default() -> Self {
-        Self {
-            operations: 1 << 34,
-            bytes: 256 << 20,
-        }
+        Self { operations: 1 << 34, bytes: 256 << 20 }
     }
 }
 
 /// The size that checkers ask of the class `cpu`: 2^28 operations, tens of milliseconds of one core.
-pub const CPU_SIZE: WorkSize = WorkSize {
-    rows: 512,
-    inner: 512,
-    columns: 512,
-};
+pub const CPU_SIZE: WorkSize = WorkSize { rows: 512, inner: 512, columns: 512 };
 
 /// Why a challenge is not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -97,27 +90,15 @@ impl Bounds {
         }
         let asked = size.operations();
         if asked > self.operations {
-            return Err(ChallengeError::TooMuchWork {
-                asked,
-                allowed: self.operations,
-            });
+            return Err(ChallengeError::TooMuchWork { asked, allowed: self.operations });
         }
-        let WorkSize {
-            rows,
-            inner,
-            columns,
-        } = *size;
+        let WorkSize { rows, inner, columns } = *size;
         // B in memory; per row of A its elements, the product and the digests of the tree.
         let b = u64::from(inner) * u64::from(columns);
-        let asked = b
-            .saturating_add(96 * u64::from(rows))
-            .saturating_add(u64::from(inner))
-            .saturating_add(4 * u64::from(columns));
+        let asked =
+            b.saturating_add(96 * u64::from(rows)).saturating_add(u64::from(inner)).saturating_add(4 * u64::from(columns));
         if asked > self.bytes {
-            return Err(ChallengeError::TooMuchMemory {
-                asked,
-                allowed: self.bytes,
-            });
+            return Err(ChallengeError::TooMuchMemory { asked, allowed: self.bytes });
         }
         Ok(())
     }
@@ -135,12 +116,7 @@ impl Product {
     ///
     /// # Errors
     /// The size exceeds the bounds.
-    pub fn compute(
-        seed: &Digest,
-        size: &WorkSize,
-        threads: NonZeroUsize,
-        bounds: &Bounds,
-    ) -> Result<Self, ChallengeError> {
+    pub fn compute(seed: &Digest, size: &WorkSize, threads: NonZeroUsize, bounds: &Bounds) -> Result<Self, ChallengeError> {
         bounds.check(size)?;
         let b = expand_b(seed, size, threads);
         let mut digests = vec![[0u8; 32]; size.rows as usize];
@@ -175,11 +151,7 @@ impl Product {
         rows.iter()
             .map(|index| {
                 let digest = *self.digests.get(*index as usize)?;
-                Some(OpenedRow {
-                    index: *index,
-                    digest,
-                    proof: self.tree.proof(*index)?,
-                })
+                Some(OpenedRow { index: *index, digest, proof: self.tree.proof(*index)? })
             })
             .collect()
     }
@@ -191,30 +163,17 @@ impl Product {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn verify(
-    seed: &Digest,
-    size: &WorkSize,
-    root: &Digest,
-    asked: &[u32],
-    opened: &[OpenedRow],
-) -> Result<(), OpenError> {
+pub fn verify(seed: &Digest, size: &WorkSize, root: &Digest, asked: &[u32], opened: &[OpenedRow]) -> Result<(), OpenError> {
     if asked.is_empty() || !asked.iter().eq(opened.iter().map(|row| &row.index)) {
         return Err(OpenError::WrongRows);
     }
     for row in opened {
-        merkle::verify(root, size.rows, row.index, &row.digest, &row.proof).map_err(|error| {
-            OpenError::Proof {
-                row: row.index,
-                error,
-            }
-        })?;
+        merkle::verify(root, size.rows, row.index, &row.digest, &row.proof)
+            .map_err(|error| OpenError::Proof { row: row.index, error })?;
     }
     let b = expand_b(seed, size, NonZeroUsize::MIN);
     let mut maker = RowMaker::new(seed, size, &b);
-    match opened
-        .iter()
-        .find(|row| maker.digest(row.index) != row.digest)
-    {
+    match opened.iter().find(|row| maker.digest(row.index) != row.digest) {
         Some(row) => Err(OpenError::WrongValue(row.index)),
         None => Ok(()),
     }
@@ -262,20 +221,10 @@ impl<'a> RowMaker<'a> {
 
     fn digest(&mut self, index: u32) -> Digest {
         self.stream.fill(index, &mut self.a);
-        for (value, column) in self
-            .values
-            .as_chunks_mut()
-            .0
-            .iter_mut()
-            .zip(self.b.chunks(self.a.len()))
-        {
+        for (value, column) in self.values.as_chunks_mut().0.iter_mut().zip(self.b.chunks(self.a.len())) {
             *value = dot(&self.a, column).to_le_bytes();
         }
-        let WorkSize {
-            rows,
-            inner,
-            columns,
-        } = self.size;
+        let WorkSize { rows, inner, columns } = self.size;
         let mut hasher = Sha256::new_with_prefix(b"datagalax:row:v1");
         hasher.update(self.seed);
         for number in [*rows, *inner, *columns, index] {

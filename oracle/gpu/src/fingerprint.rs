@@ -66,11 +66,7 @@ impl Hardware {
                     text(&mut hasher, uuid);
                 }
             }
-            Self::Cpu {
-                machine_id,
-                model,
-                threads,
-            } => {
+            Self::Cpu { machine_id, model, threads } => {
                 hasher.update(b"cpu");
                 text(&mut hasher, machine_id);
                 text(&mut hasher, model);
@@ -104,36 +100,23 @@ mod tests {
     use super::*;
 
     fn cpu() -> Hardware {
-        Hardware::Cpu {
-            machine_id: "0123456789abcdef0123456789abcdef".into(),
-            model: "Example".into(),
-            threads: 8,
-        }
+        Hardware::Cpu { machine_id: "0123456789abcdef0123456789abcdef".into(), model: "Example".into(), threads: 8 }
     }
 
     #[test]
     fn the_order_of_cards_does_not_matter_but_each_card_does() {
-        let of = |uuids: &[&str]| {
-            Hardware::Gpus(uuids.iter().map(ToString::to_string).collect()).fingerprint()
-        };
+        let of = |uuids: &[&str]| Hardware::Gpus(uuids.iter().map(ToString::to_string).collect()).fingerprint();
         assert_eq!(of(&["GPU-a", "GPU-b"]), of(&["GPU-b", "GPU-a"]));
         assert_ne!(of(&["GPU-a", "GPU-b"]), of(&["GPU-a", "GPU-c"]));
         assert_ne!(of(&["GPU-a", "GPU-b"]), of(&["GPU-a"]));
-        assert_ne!(
-            of(&["GPU-a", "GPU-b"]),
-            of(&["GPU-aGPU-b"]),
-            "lengths separate the texts"
-        );
+        assert_ne!(of(&["GPU-a", "GPU-b"]), of(&["GPU-aGPU-b"]), "lengths separate the texts");
         assert_ne!(of(&[]), cpu().fingerprint());
     }
 
     #[test]
     fn it_stays_what_it_was() {
         // A changed composition would orphan every registration: these bytes may never change under v1.
-        assert_eq!(
-            hex::encode(cpu().fingerprint()),
-            "d96f5d58e52bf9224dd26e8fb4c87b31d80719f2441ddd1fce76a6e581048b75"
-        );
+        assert_eq!(hex::encode(cpu().fingerprint()), "d96f5d58e52bf9224dd26e8fb4c87b31d80719f2441ddd1fce76a6e581048b75");
         assert_eq!(
             hex::encode(Hardware::Gpus(vec!["GPU-a".into()]).fingerprint()),
             "e027fedc4515711b68953115665b1254f6f999f6461e05edc41daa2ee9e9d415"
@@ -142,24 +125,15 @@ mod tests {
 
     #[test]
     fn a_missing_or_malformed_machine_id_is_an_error_that_says_what_to_do() {
-        let file =
-            std::env::temp_dir().join(format!("datagalax-machine-id-{}", std::process::id()));
+        let file = std::env::temp_dir().join(format!("datagalax-machine-id-{}", std::process::id()));
         let absent = machine_id(Some(&file)).unwrap_err().to_string();
         assert!(absent.contains("systemd-machine-id-setup"), "{absent}");
-        for bad in [
-            "",
-            "uninitialized\n",
-            "0123",
-            "zz23456789abcdef0123456789abcdef",
-        ] {
+        for bad in ["", "uninitialized\n", "0123", "zz23456789abcdef0123456789abcdef"] {
             std::fs::write(&file, bad).unwrap();
             assert!(machine_id(Some(&file)).is_err(), "{bad:?}");
         }
         std::fs::write(&file, "0123456789ABCDEF0123456789abcdef\n").unwrap();
-        assert_eq!(
-            machine_id(Some(&file)).unwrap(),
-            "0123456789abcdef0123456789abcdef"
-        );
+        assert_eq!(machine_id(Some(&file)).unwrap(), "0123456789abcdef0123456789abcdef");
         std::fs::remove_file(&file).unwrap();
     }
 }

@@ -40,15 +40,9 @@ impl Stream {
             Factor::A => b"A",
             Factor::B => b"B",
         };
-        let digest = Sha256::new()
-            .chain_update(b"datagalax:matrix:v1")
-            .chain_update(seed)
-            .chain_update(tag)
-            .finalize();
+        let digest = Sha256::new().chain_update(b"datagalax:matrix:v1").chain_update(seed).chain_update(tag).finalize();
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[8 * at + i]));
-        Self {
-            key: [word(0), word(1)],
-        }
+        Self { key: [word(0), word(1)] }
     }
 
     #[inline]
@@ -71,9 +65,7 @@ impl Stream {
 /// The dot product in wrapping int32. Wrapping addition may be done in any order, so every device gets the same bits.
 #[inline]
 pub(crate) fn dot(a: &[i8], b: &[i8]) -> i32 {
-    a.iter().zip(b).fold(0i32, |sum, (x, y)| {
-        sum.wrapping_add(i32::from(*x) * i32::from(*y))
-    })
+    a.iter().zip(b).fold(0i32, |sum, (x, y)| sum.wrapping_add(i32::from(*x) * i32::from(*y)))
 }
 
 #[cfg(test)]
@@ -105,15 +97,9 @@ mod tests {
             counts[usize::from(element.to_le_bytes()[0])] += 1;
         }
         let expected = f64::from(1 << 10);
-        let chi: f64 = counts
-            .iter()
-            .map(|c| (f64::from(*c) - expected).powi(2) / expected)
-            .sum();
+        let chi: f64 = counts.iter().map(|c| (f64::from(*c) - expected).powi(2) / expected).sum();
         // 255 degrees of freedom, standard deviation 22.6: six of them.
-        assert!(
-            (255.0 - 136.0..255.0 + 136.0).contains(&chi),
-            "chi-square {chi:.0}"
-        );
+        assert!((255.0 - 136.0..255.0 + 136.0).contains(&chi), "chi-square {chi:.0}");
     }
 
     #[test]

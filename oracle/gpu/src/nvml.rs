@@ -14,9 +14,7 @@ use nvml_wrapper::{
 pub(crate) fn open() -> Result<Option<Nvml>, NvmlError> {
     let nvml = match Nvml::init() {
         Ok(nvml) => nvml,
-        Err(
-            NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound | NvmlError::DriverNotLoaded,
-        ) => return Ok(None),
+        Err(NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound | NvmlError::DriverNotLoaded) => return Ok(None),
         Err(error) => return Err(error),
     };
     Ok((nvml.device_count()? > 0).then_some(nvml))
@@ -45,24 +43,12 @@ fn read_one(device: &Device<'_>, driver: &str) -> Result<GpuMetrics, NvmlError> 
         memory_total: memory.total,
         memory_used: memory.used,
         // What follows is not supported by every card; NVML says so with an error of its own each time.
-        utilisation: device
-            .utilization_rates()
-            .ok()
-            .and_then(|rates| rates.gpu.try_into().ok()),
-        temperature: device
-            .temperature(TemperatureSensor::Gpu)
-            .ok()
-            .and_then(|degrees| degrees.try_into().ok()),
+        utilisation: device.utilization_rates().ok().and_then(|rates| rates.gpu.try_into().ok()),
+        temperature: device.temperature(TemperatureSensor::Gpu).ok().and_then(|degrees| degrees.try_into().ok()),
         power: device.power_usage().ok(),
         clock: device.clock_info(Clock::SM).ok(),
-        pcie_generation: device
-            .current_pcie_link_gen()
-            .ok()
-            .and_then(|generation| generation.try_into().ok()),
-        pcie_width: device
-            .current_pcie_link_width()
-            .ok()
-            .and_then(|width| width.try_into().ok()),
+        pcie_generation: device.current_pcie_link_gen().ok().and_then(|generation| generation.try_into().ok()),
+        pcie_width: device.current_pcie_link_width().ok().and_then(|width| width.try_into().ok()),
         ecc_corrected: ecc(MemoryError::Corrected),
         ecc_uncorrected: ecc(MemoryError::Uncorrected),
         mig: device.mig_mode().ok().map(|mode| mode.current != 0),

@@ -37,9 +37,7 @@ pub trait Probe: Send + Sync + 'static {
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// The driver is there and does not work.
-    #[error(
-        "the NVIDIA driver is installed but does not answer ({0}): see `nvidia-smi`, or run without GPUs by --no-gpu"
-    )]
+    #[error("the NVIDIA driver is installed but does not answer ({0}): see `nvidia-smi`, or run without GPUs by --no-gpu")]
     Driver(#[from] NvmlError),
     /// The host has no identity.
     #[error(transparent)]
@@ -82,42 +80,23 @@ impl HostProbe {
         let mut system = System::new();
         system.refresh_cpu_all();
         system.refresh_memory();
-        let gpus = nvml
-            .as_ref()
-            .map(nvml::read)
-            .transpose()?
-            .unwrap_or_default();
+        let gpus = nvml.as_ref().map(nvml::read).transpose()?.unwrap_or_default();
         let (hardware, class) = match gpus.first() {
             Some(gpu) => (of_cards(&gpus), gpu.model.clone()),
             None => {
                 let machine_id = machine_id(settings.machine_id.as_deref())?;
-                let hardware = Hardware::Cpu {
-                    machine_id,
-                    model: cpu_model(&system),
-                    threads: threads(&system),
-                };
+                let hardware = Hardware::Cpu { machine_id, model: cpu_model(&system), threads: threads(&system) };
                 (hardware, "cpu".to_owned())
             }
         };
         tracing::info!(class, gpus = gpus.len(), "host probed");
-        Ok(Self {
-            settings,
-            nvml,
-            system: Mutex::new(system),
-            fingerprint: hardware.fingerprint(),
-            class,
-        })
+        Ok(Self { settings, nvml, system: Mutex::new(system), fingerprint: hardware.fingerprint(), class })
     }
 }
 
 impl Probe for HostProbe {
     fn measure(&self, now: i64) -> Result<Metrics, ProbeError> {
-        let gpus = self
-            .nvml
-            .as_ref()
-            .map(nvml::read)
-            .transpose()?
-            .unwrap_or_default();
+        let gpus = self.nvml.as_ref().map(nvml::read).transpose()?.unwrap_or_default();
         if gpus.len() > MAX_GPUS {
             return Err(ProbeError::TooManyGpus(gpus.len()));
         }
@@ -135,11 +114,7 @@ impl Probe for HostProbe {
             host: read_host(&system),
             gpus: gpus
                 .into_iter()
-                .map(|gpu| GpuMetrics {
-                    model: cut(&gpu.model),
-                    driver: cut(&gpu.driver),
-                    ..gpu
-                })
+                .map(|gpu| GpuMetrics { model: cut(&gpu.model), driver: cut(&gpu.driver), ..gpu })
                 .collect(),
         })
     }
@@ -158,17 +133,9 @@ fn of_cards(gpus: &[GpuMetrics]) -> Hardware {
 }
 
 fn cpu_model(system: &System) -> String {
-    let model = system
-        .cpus()
-        .first()
-        .map(|cpu| cut(cpu.brand().trim()))
-        .unwrap_or_default();
+    let model = system.cpus().first().map(|cpu| cut(cpu.brand().trim())).unwrap_or_default();
     // Some ARM kernels name no model; the architecture is what is left to say.
-    if model.is_empty() {
-        System::cpu_arch()
-    } else {
-        model
-    }
+    if model.is_empty() { System::cpu_arch() } else { model }
 }
 
 fn threads(system: &System) -> u32 {
@@ -181,9 +148,7 @@ fn read_host(system: &System) -> HostMetrics {
     let (disk_total, disk_free) = disk();
     HostMetrics {
         cpu_model: cpu_model(system),
-        cpu_cores: System::physical_core_count()
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(threads),
+        cpu_cores: System::physical_core_count().and_then(|n| u32::try_from(n).ok()).unwrap_or(threads),
         cpu_threads: threads,
         // `as` saturates: a reading that is not a number becomes 0.
         cpu_usage: (system.global_cpu_usage().clamp(0.0, 100.0) * 100.0) as u16,
@@ -204,9 +169,7 @@ fn disk() -> (u64, u64) {
         return (0, 0);
     };
     let disks = Disks::new_with_refreshed_list();
-    let holding = disks
-        .iter()
-        .filter(|disk| here.starts_with(disk.mount_point()));
+    let holding = disks.iter().filter(|disk| here.starts_with(disk.mount_point()));
     let deepest = holding.max_by_key(|disk| disk.mount_point().components().count());
     deepest.map_or((0, 0), |disk| (disk.total_space(), disk.available_space()))
 }
@@ -228,30 +191,16 @@ mod tests {
 
     #[test]
     fn this_host_is_measured_and_keeps_its_fingerprint() {
-        let settings = Settings {
-            agent_version: "test".into(),
-            gpus: true,
-            machine_id: None,
-        };
+        let settings = Settings { agent_version: "test".into(), gpus: true, machine_id: None };
         let probe = HostProbe::open(settings.clone()).unwrap();
         let metrics = probe.measure(1_700_000_000).unwrap();
         assert_eq!(metrics.fingerprint, probe.fingerprint());
-        assert_eq!(
-            HostProbe::open(settings).unwrap().fingerprint(),
-            probe.fingerprint()
-        );
+        assert_eq!(HostProbe::open(settings).unwrap().fingerprint(), probe.fingerprint());
         assert!(metrics.host.cpu_threads > 0 && !metrics.host.cpu_model.is_empty());
-        assert!(
-            metrics.host.memory_total > 0 && metrics.host.memory_used <= metrics.host.memory_total
-        );
+        assert!(metrics.host.memory_total > 0 && metrics.host.memory_used <= metrics.host.memory_total);
         assert!(metrics.host.uptime > 0);
         assert_eq!(metrics.gpus.is_empty(), probe.hardware_class() == "cpu");
-        LivenessAnswer {
-            request: [0; 32],
-            metrics,
-        }
-        .check()
-        .unwrap();
+        LivenessAnswer { request: [0; 32], metrics }.check().unwrap();
     }
 
     #[test]

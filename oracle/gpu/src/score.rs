@@ -11,10 +11,7 @@ pub fn capacity_percent(operations: u64, elapsed: Duration, reference: u64) -> u
         return 0;
     }
     let done = u128::from(operations).saturating_mul(100 * 1_000_000_000);
-    let full = elapsed
-        .as_nanos()
-        .max(1)
-        .saturating_mul(u128::from(reference));
+    let full = elapsed.as_nanos().max(1).saturating_mul(u128::from(reference));
     (done / full).min(100) as u8
 }
 
@@ -28,11 +25,7 @@ mod tests {
         assert_eq!(capacity_percent(1_000, second, 1_000), 100);
         assert_eq!(capacity_percent(500, second, 1_000), 50);
         assert_eq!(capacity_percent(999, second, 1_000), 99, "rounded down");
-        assert_eq!(
-            capacity_percent(9_000, second, 1_000),
-            100,
-            "more than asked is no more than 100"
-        );
+        assert_eq!(capacity_percent(9_000, second, 1_000), 100, "more than asked is no more than 100");
         assert_eq!(capacity_percent(0, second, 1_000), 0);
     }
 

@@ -28,9 +28,7 @@ pub struct WorkSize {
 impl WorkSize {
     /// Operations of the product, a multiplication and an addition counted as two; saturates at `u64::MAX`.
     pub const fn operations(&self) -> u64 {
-        2u64.saturating_mul(self.rows as u64)
-            .saturating_mul(self.inner as u64)
-            .saturating_mul(self.columns as u64)
+        2u64.saturating_mul(self.rows as u64).saturating_mul(self.inner as u64).saturating_mul(self.columns as u64)
     }
 
     fn check(&self) -> Result<(), Malformed> {

@@ -79,9 +79,7 @@ pub enum Malformed {
     #[error("the message is empty")]
     Empty,
     /// Another version; the sender and the receiver run different releases.
-    #[error(
-        "the message has version {0}, this release speaks version {VERSION}: update the older side"
-    )]
+    #[error("the message has version {0}, this release speaks version {VERSION}: update the older side")]
     Version(u8),
     /// Not borsh of the expected type, or bytes were left over.
     #[error("the message does not decode: {0}")]
@@ -222,20 +220,12 @@ impl Envelope {
     /// # Errors
     /// The first thing that is wrong, by name.
     pub fn verify<P: Payload>(&self, expected: &Expected<'_>) -> Result<P, Refusal> {
-        let Expected {
-            context,
-            nonce,
-            signers,
-            now,
-        } = expected;
+        let Expected { context, nonce, signers, now } = expected;
         if self.version != VERSION {
             return Err(Malformed::Version(self.version).into());
         }
         if self.domain != P::DOMAIN as u8 {
-            return Err(Refusal::WrongDomain {
-                found: self.domain,
-                expected: P::DOMAIN,
-            });
+            return Err(Refusal::WrongDomain { found: self.domain, expected: P::DOMAIN });
         }
         if self.genesis_hash != context.genesis_hash {
             return Err(Refusal::WrongCluster);
@@ -247,10 +237,7 @@ impl Envelope {
             return Err(Refusal::WrongSubject(self.subject.into()));
         }
         if self.epoch != context.epoch {
-            return Err(Refusal::WrongEpoch {
-                found: self.epoch,
-                expected: context.epoch,
-            });
+            return Err(Refusal::WrongEpoch { found: self.epoch, expected: context.epoch });
         }
         if nonce.is_some_and(|nonce| nonce != self.nonce) {
             return Err(Refusal::WrongNonce);
@@ -269,8 +256,7 @@ impl Envelope {
         if !self.signature_holds() {
             return Err(Refusal::WrongSignature);
         }
-        let payload =
-            P::try_from_slice(&self.payload).map_err(|e| Malformed::Encoding(e.to_string()))?;
+        let payload = P::try_from_slice(&self.payload).map_err(|e| Malformed::Encoding(e.to_string()))?;
         payload.check()?;
         Ok(payload)
     }
@@ -313,9 +299,7 @@ impl Envelope {
         }
         match bytes.first() {
             None => Err(Malformed::Empty),
-            Some(&VERSION) => {
-                Self::try_from_slice(bytes).map_err(|e| Malformed::Encoding(e.to_string()))
-            }
+            Some(&VERSION) => Self::try_from_slice(bytes).map_err(|e| Malformed::Encoding(e.to_string())),
             Some(&other) => Err(Malformed::Version(other)),
         }
     }

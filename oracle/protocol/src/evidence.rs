@@ -63,8 +63,5 @@ pub fn root(rows: &[RowEvidence]) -> Digest {
 /// The tree under [`root`], to open single rows from.
 pub fn tree(rows: &[RowEvidence]) -> Tree {
     // Writing to memory cannot fail; every part was bounded when it was received.
-    Tree::new(
-        rows.iter()
-            .map(|row| borsh::to_vec(row).expect("borsh to memory")),
-    )
+    Tree::new(rows.iter().map(|row| borsh::to_vec(row).expect("borsh to memory")))
 }

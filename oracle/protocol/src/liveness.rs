@@ -111,12 +111,7 @@ impl Payload for LivenessAnswer {
     const DOMAIN: Domain = Domain::LivenessAnswer;
 
     fn check(&self) -> Result<(), Malformed> {
-        let Metrics {
-            agent_version,
-            host,
-            gpus,
-            ..
-        } = &self.metrics;
+        let Metrics { agent_version, host, gpus, .. } = &self.metrics;
         text("agent_version", agent_version)?;
         text("cpu_model", &host.cpu_model)?;
         text("os", &host.os)?;
@@ -137,9 +132,5 @@ impl Payload for LivenessAnswer {
 }
 
 fn text(field: &'static str, value: &str) -> Result<(), Malformed> {
-    if value.len() > MAX_TEXT {
-        Err(Malformed::OutOfRange(field))
-    } else {
-        Ok(())
-    }
+    if value.len() > MAX_TEXT { Err(Malformed::OutOfRange(field)) } else { Ok(()) }
 }

@@ -58,10 +58,7 @@ fn bind(leaves: u32, top: &Digest) -> Digest {
 impl Tree {
     /// The tree over leaves given as bytes. At most `u32::MAX` of them, more are a bug of the caller.
     pub fn new<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> Self {
-        let mut level: Vec<Digest> = leaves
-            .into_iter()
-            .map(|bytes| leaf(bytes.as_ref()))
-            .collect();
+        let mut level: Vec<Digest> = leaves.into_iter().map(|bytes| leaf(bytes.as_ref())).collect();
         let count = u32::try_from(level.len()).expect("fewer than 2^32 leaves");
         let mut levels = Vec::new();
         while level.len() > 1 {
@@ -111,13 +108,7 @@ impl Tree {
 ///
 /// # Errors
 /// Which part of the proof is wrong.
-pub fn verify(
-    root: &Digest,
-    leaves: u32,
-    index: u32,
-    bytes: &[u8],
-    proof: &[Digest],
-) -> Result<(), ProofError> {
+pub fn verify(root: &Digest, leaves: u32, index: u32, bytes: &[u8], proof: &[Digest]) -> Result<(), ProofError> {
     if index >= leaves {
         return Err(ProofError::OutOfRange { index, leaves });
     }
@@ -127,11 +118,7 @@ pub fn verify(
     while width > 1 {
         if index ^ 1 < width {
             let sibling = siblings.next().ok_or(ProofError::WrongLength)?;
-            hash = if index & 1 == 0 {
-                node(&hash, sibling)
-            } else {
-                node(sibling, &hash)
-            };
+            hash = if index & 1 == 0 { node(&hash, sibling) } else { node(sibling, &hash) };
         }
         index /= 2;
         width = width.div_ceil(2);
@@ -139,11 +126,7 @@ pub fn verify(
     if siblings.next().is_some() {
         return Err(ProofError::WrongLength);
     }
-    if bind(leaves, &hash) == *root {
-        Ok(())
-    } else {
-        Err(ProofError::WrongRoot)
-    }
+    if bind(leaves, &hash) == *root { Ok(()) } else { Err(ProofError::WrongRoot) }
 }
 
 #[cfg(test)]
@@ -171,10 +154,8 @@ mod tests {
     fn a_node_is_no_leaf() {
         let tree = Tree::new(leaves(4));
         // The attacker shows the two inner nodes as the bytes of a tree of two leaves.
-        let forged = Tree::new([
-            [tree.levels[0][0], tree.levels[0][1]].concat(),
-            [tree.levels[0][2], tree.levels[0][3]].concat(),
-        ]);
+        let forged =
+            Tree::new([[tree.levels[0][0], tree.levels[0][1]].concat(), [tree.levels[0][2], tree.levels[0][3]].concat()]);
         assert_ne!(tree.root(), forged.root());
         let inner = [tree.levels[0][0], tree.levels[0][1]].concat();
         let result = verify(&tree.root(), 2, 0, &inner, &[tree.levels[1][1]]);
@@ -188,10 +169,7 @@ mod tests {
             assert!(!roots[i + 1..].contains(root), "{i} leaves");
         }
         // The same leaves with the last one doubled: the classic collision of trees that duplicate odd nodes.
-        assert_ne!(
-            Tree::new([b"a", b"b", b"c"]).root(),
-            Tree::new([b"a", b"b", b"c", b"c"]).root()
-        );
+        assert_ne!(Tree::new([b"a", b"b", b"c"]).root(), Tree::new([b"a", b"b", b"c", b"c"]).root());
     }
 
     proptest! {

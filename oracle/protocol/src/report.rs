@@ -15,9 +15,7 @@ pub struct ReportValues([u8; REPORT_LEN]);
 
 /// A vote that cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "a vote of {availability} percent availability and {capacity} percent capacity: both are 0 to 100"
-)]
+#[error("a vote of {availability} percent availability and {capacity} percent capacity: both are 0 to 100")]
 pub struct VoteOutOfRange {
     /// Percent.
     pub availability: u8,
@@ -55,17 +53,9 @@ impl ReportValues {
     /// # Errors
     /// A percentage above 100, which would silently mean "no vote".
     pub fn set(&mut self, row: u8, vote: RowVote) -> Result<(), VoteOutOfRange> {
-        let RowVote {
-            availability,
-            capacity,
-            token,
-            dishonest,
-        } = vote;
+        let RowVote { availability, capacity, token, dishonest } = vote;
         if availability > 100 || capacity > 100 {
-            return Err(VoteOutOfRange {
-                availability,
-                capacity,
-            });
+            return Err(VoteOutOfRange { availability, capacity });
         }
         let row = usize::from(row);
         self.0[row] = availability | if dishonest { DISHONEST } else { 0 };

@@ -17,55 +17,28 @@ fn key() -> Keypair {
 }
 
 fn context() -> Context {
-    Context {
-        genesis_hash: [1; 32],
-        program: Pubkey::from([2; 32]),
-        subject: Pubkey::from([3; 32]),
-        epoch: 4,
-    }
+    Context { genesis_hash: [1; 32], program: Pubkey::from([2; 32]), subject: Pubkey::from([3; 32]), epoch: 4 }
 }
 
 fn open_request() -> OpenRequest {
-    OpenRequest {
-        root: [9; 32],
-        rows: vec![1, 5],
-    }
+    OpenRequest { root: [9; 32], rows: vec![1, 5] }
 }
 
 fn sealed() -> Envelope {
     Envelope::sign(&context(), &open_request(), [5; 16], NOW, &key()).unwrap()
 }
 
-fn check(
-    envelope: &Envelope,
-    context: Context,
-    now: i64,
-    nonce: Option<[u8; 16]>,
-) -> Result<OpenRequest, Refusal> {
-    envelope.verify(&Expected {
-        context,
-        nonce,
-        signers: &[Pubkey::from([8; 32]), key().pubkey()],
-        now,
-    })
+fn check(envelope: &Envelope, context: Context, now: i64, nonce: Option<[u8; 16]>) -> Result<OpenRequest, Refusal> {
+    envelope.verify(&Expected { context, nonce, signers: &[Pubkey::from([8; 32]), key().pubkey()], now })
 }
 
 #[test]
 fn what_was_signed_is_read_back() {
     let envelope = Envelope::decode(&sealed().encode()).unwrap();
     assert_eq!(check(&envelope, context(), NOW, None), Ok(open_request()));
-    assert_eq!(
-        check(&envelope, context(), NOW, Some([5; 16])),
-        Ok(open_request())
-    );
-    assert_eq!(
-        check(&envelope, context(), NOW + i64::from(MAX_AGE), None),
-        Ok(open_request())
-    );
-    assert_eq!(
-        check(&envelope, context(), NOW - i64::from(MAX_AHEAD), None),
-        Ok(open_request())
-    );
+    assert_eq!(check(&envelope, context(), NOW, Some([5; 16])), Ok(open_request()));
+    assert_eq!(check(&envelope, context(), NOW + i64::from(MAX_AGE), None), Ok(open_request()));
+    assert_eq!(check(&envelope, context(), NOW - i64::from(MAX_AHEAD), None), Ok(open_request()));
 }
 
 #[test]
@@ -73,76 +46,27 @@ fn every_mismatch_has_its_own_name() {
     let e = sealed();
     let c = context();
     let refusal = |context| check(&e, context, NOW, None).unwrap_err();
-    assert_eq!(
-        refusal(Context {
-            genesis_hash: [0; 32],
-            ..c
-        }),
-        Refusal::WrongCluster
-    );
-    assert_eq!(
-        refusal(Context {
-            program: Pubkey::default(),
-            ..c
-        }),
-        Refusal::WrongProgram(c.program)
-    );
-    assert_eq!(
-        refusal(Context {
-            subject: Pubkey::default(),
-            ..c
-        }),
-        Refusal::WrongSubject(c.subject)
-    );
-    assert_eq!(
-        refusal(Context { epoch: 5, ..c }),
-        Refusal::WrongEpoch {
-            found: 4,
-            expected: 5
-        }
-    );
+    assert_eq!(refusal(Context { genesis_hash: [0; 32], ..c }), Refusal::WrongCluster);
+    assert_eq!(refusal(Context { program: Pubkey::default(), ..c }), Refusal::WrongProgram(c.program));
+    assert_eq!(refusal(Context { subject: Pubkey::default(), ..c }), Refusal::WrongSubject(c.subject));
+    assert_eq!(refusal(Context { epoch: 5, ..c }), Refusal::WrongEpoch { found: 4, expected: 5 });
     assert_eq!(check(&e, c, NOW, Some([6; 16])), Err(Refusal::WrongNonce));
     assert_eq!(check(&e, c, NOW + 31, None), Err(Refusal::TooOld(31)));
     assert_eq!(check(&e, c, NOW - 31, None), Err(Refusal::TooNew(31)));
-    let stranger = Expected {
-        context: c,
-        nonce: None,
-        signers: &[Pubkey::default()],
-        now: NOW,
-    };
-    assert_eq!(
-        e.verify::<OpenRequest>(&stranger),
-        Err(Refusal::WrongKey(key().pubkey()))
-    );
-    let domain = e.verify::<LivenessRequest>(&Expected {
-        signers: &[key().pubkey()],
-        ..stranger
-    });
-    assert!(
-        matches!(domain, Err(Refusal::WrongDomain { found: 5, .. })),
-        "{domain:?}"
-    );
+    let stranger = Expected { context: c, nonce: None, signers: &[Pubkey::default()], now: NOW };
+    assert_eq!(e.verify::<OpenRequest>(&stranger), Err(Refusal::WrongKey(key().pubkey())));
+    let domain = e.verify::<LivenessRequest>(&Expected { signers: &[key().pubkey()], ..stranger });
+    assert!(matches!(domain, Err(Refusal::WrongDomain { found: 5, .. })), "{domain:?}");
     let version = Envelope { version: 2, ..e };
-    assert_eq!(
-        check(&version, c, NOW, None),
-        Err(Refusal::Malformed(Malformed::Version(2)))
-    );
+    assert_eq!(check(&version, c, NOW, None), Err(Refusal::Malformed(Malformed::Version(2))));
 }
 
 #[test]
 fn clocks_at_the_ends_of_time_do_not_overflow() {
-    for (issued_at, now) in [
-        (i64::MIN, i64::MAX),
-        (i64::MAX, i64::MIN),
-        (i64::MIN, 0),
-        (0, i64::MIN),
-    ] {
+    for (issued_at, now) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (i64::MIN, 0), (0, i64::MIN)] {
         let e = Envelope::sign(&context(), &open_request(), [5; 16], issued_at, &key()).unwrap();
         let result = check(&e, context(), now, None);
-        assert!(
-            matches!(result, Err(Refusal::TooOld(_) | Refusal::TooNew(_))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Refusal::TooOld(_) | Refusal::TooNew(_))), "{result:?}");
     }
 }
 
@@ -150,54 +74,28 @@ fn clocks_at_the_ends_of_time_do_not_overflow() {
 fn bytes_that_are_no_message_are_refused() {
     assert_eq!(Envelope::decode(&[]), Err(Malformed::Empty));
     assert_eq!(Envelope::decode(&[9; 40]), Err(Malformed::Version(9)));
-    assert_eq!(
-        Envelope::decode(&vec![1; MAX_MESSAGE + 1]),
-        Err(Malformed::TooLong(MAX_MESSAGE + 1))
-    );
+    assert_eq!(Envelope::decode(&vec![1; MAX_MESSAGE + 1]), Err(Malformed::TooLong(MAX_MESSAGE + 1)));
     let mut long = sealed().encode();
     long.push(0);
-    assert!(matches!(
-        Envelope::decode(&long),
-        Err(Malformed::Encoding(_))
-    ));
+    assert!(matches!(Envelope::decode(&long), Err(Malformed::Encoding(_))));
     // A payload that claims four gigabytes allocates nothing and fails.
     let mut claims = sealed().encode();
     let at = 1 + 1 + 32 + 32 + 32 + 4 + 16 + 8;
     claims[at..at + 4].fill(0xff);
-    assert!(matches!(
-        Envelope::decode(&claims),
-        Err(Malformed::Encoding(_))
-    ));
+    assert!(matches!(Envelope::decode(&claims), Err(Malformed::Encoding(_))));
 }
 
 #[test]
 fn payloads_out_of_range_are_neither_signed_nor_accepted() {
-    for rows in [
-        vec![],
-        vec![2, 1],
-        vec![1, 1],
-        (0..=MAX_OPENED as u32).collect(),
-    ] {
-        let bad = OpenRequest {
-            root: [0; 32],
-            rows,
-        };
+    for rows in [vec![], vec![2, 1], vec![1, 1], (0..=MAX_OPENED as u32).collect()] {
+        let bad = OpenRequest { root: [0; 32], rows };
         let signed = Envelope::sign(&context(), &bad, [0; 16], NOW, &key());
-        assert!(
-            matches!(
-                signed,
-                Err(SignError::Malformed(Malformed::OutOfRange("rows")))
-            ),
-            "{signed:?}"
-        );
+        assert!(matches!(signed, Err(SignError::Malformed(Malformed::OutOfRange("rows")))), "{signed:?}");
         // A sender that does not check.
         let mut forged = sealed();
         forged.payload = borsh::to_vec(&bad).unwrap();
         forged.signature = key().sign_message(&forged.signed_bytes()).into();
-        assert_eq!(
-            check(&forged, context(), NOW, None),
-            Err(Malformed::OutOfRange("rows").into())
-        );
+        assert_eq!(check(&forged, context(), NOW, None), Err(Malformed::OutOfRange("rows").into()));
     }
 }
 

@@ -15,56 +15,17 @@ fn an_empty_report_votes_on_nothing() {
 #[test]
 fn columns_are_where_the_program_reads_them() {
     let mut report = ReportValues::new();
-    report
-        .set(
-            3,
-            RowVote {
-                availability: 100,
-                capacity: 99,
-                token: 7,
-                dishonest: true,
-            },
-        )
-        .unwrap();
-    assert_eq!(
-        (
-            report.as_bytes()[3],
-            report.as_bytes()[256 + 3],
-            report.as_bytes()[512 + 3]
-        ),
-        (0x80 | 100, 99, 7)
-    );
+    report.set(3, RowVote { availability: 100, capacity: 99, token: 7, dishonest: true }).unwrap();
+    assert_eq!((report.as_bytes()[3], report.as_bytes()[256 + 3], report.as_bytes()[512 + 3]), (0x80 | 100, 99, 7));
 }
 
 #[test]
 fn a_percentage_above_100_is_an_error_and_not_silence() {
     let mut report = ReportValues::new();
-    let vote = RowVote {
-        availability: 101,
-        capacity: 0,
-        token: 0,
-        dishonest: false,
-    };
-    assert_eq!(
-        report.set(0, vote),
-        Err(VoteOutOfRange {
-            availability: 101,
-            capacity: 0
-        })
-    );
-    let vote = RowVote {
-        availability: 0,
-        capacity: 127,
-        token: 0,
-        dishonest: false,
-    };
-    assert_eq!(
-        report.set(0, vote),
-        Err(VoteOutOfRange {
-            availability: 0,
-            capacity: 127
-        })
-    );
+    let vote = RowVote { availability: 101, capacity: 0, token: 0, dishonest: false };
+    assert_eq!(report.set(0, vote), Err(VoteOutOfRange { availability: 101, capacity: 0 }));
+    let vote = RowVote { availability: 0, capacity: 127, token: 0, dishonest: false };
+    assert_eq!(report.set(0, vote), Err(VoteOutOfRange { availability: 0, capacity: 127 }));
     assert_eq!(report, ReportValues::new());
 }
 

@@ -3,8 +3,8 @@
 //! A change of any of them is a change of the protocol and needs another version.
 
 use datagalax_protocol::{
-    CapacityAnswer, CapacityRequest, Context, Envelope, GpuMetrics, HostMetrics, LivenessAnswer,
-    LivenessRequest, Metrics, OpenAnswer, OpenRequest, OpenedRow, Payload, WorkSize, merkle::Tree,
+    CapacityAnswer, CapacityRequest, Context, Envelope, GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics,
+    OpenAnswer, OpenRequest, OpenedRow, Payload, WorkSize, merkle::Tree,
 };
 use serde_json::{Value, json};
 use solana_keypair::Keypair;
@@ -49,12 +49,8 @@ fn metrics() -> Metrics {
 }
 
 fn vector<P: Payload>(name: &str, payload: &P) -> Value {
-    let context = Context {
-        genesis_hash: [1; 32],
-        program: Pubkey::from([2; 32]),
-        subject: Pubkey::from([3; 32]),
-        epoch: 4,
-    };
+    let context =
+        Context { genesis_hash: [1; 32], program: Pubkey::from([2; 32]), subject: Pubkey::from([3; 32]), epoch: 4 };
     let key = Keypair::new_from_array([7; 32]);
     let envelope = Envelope::sign(&context, payload, [5; 16], 1_700_000_000, &key).unwrap();
     json!({ "name": name, "encoded": hex::encode(envelope.encode()), "digest": hex::encode(envelope.digest()) })
@@ -63,16 +59,8 @@ fn vector<P: Payload>(name: &str, payload: &P) -> Value {
 fn vectors() -> Value {
     let tree = Tree::new([b"a", b"b", b"c"]);
     let proof: Vec<_> = tree.proof(2).unwrap().iter().map(hex::encode).collect();
-    let size = WorkSize {
-        rows: 256,
-        inner: 512,
-        columns: 128,
-    };
-    let opened = OpenedRow {
-        index: 1,
-        digest: [0xd1; 32],
-        proof: vec![[0xe1; 32], [0xe2; 32]],
-    };
+    let size = WorkSize { rows: 256, inner: 512, columns: 128 };
+    let opened = OpenedRow { index: 1, digest: [0xd1; 32], proof: vec![[0xe1; 32], [0xe2; 32]] };
     json!({
         "signer": "ed25519 key from the 32-byte seed 07..07",
         "messages": [
@@ -96,8 +84,5 @@ fn vectors() -> Value {
 fn the_encoding_is_the_committed_one() {
     let committed: Value = serde_json::from_str(include_str!("vectors.json")).unwrap();
     let now = vectors();
-    assert_eq!(
-        committed, now,
-        "the encoding changed; if that is meant, raise the version and commit:\n{now:#}"
-    );
+    assert_eq!(committed, now, "the encoding changed; if that is meant, raise the version and commit:\n{now:#}");
 }
