@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The whole of Datagalax on one machine: a local Solana network, the program, one container (this very machine), three
+//! checkers and a keeper, each its own process as an operator would run it.
+//!
+//! `cargo xtask demo` runs it for people, `tests/` runs the same for CI.
+
+pub mod books;
+pub mod closing;
+pub mod daemon;
+pub mod deployment;
+pub mod follow;
+pub mod settings;
+pub mod workdir;
+
+mod hardware;
+
+pub use books::Books;
+pub use deployment::Deployment;
+pub use settings::Settings;

@@ -1,0 +1,167 @@
+//! What a run needs: where the built pieces lie, which ports to take, how long an epoch lasts.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Settings of one run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program's bytecode.
+    pub program: PathBuf,
+    /// The local network's binary.
+    pub localnet: PathBuf,
+    /// Folder of the daemons' and the CLI's binaries.
+    pub binaries: PathBuf,
+    /// JSON-RPC port; the WebSocket takes the next one.
+    pub rpc_port: u16,
+    /// The agent's port.
+    pub agent_port: u16,
+    /// Seconds an epoch lasts, 20 to 60.
+    pub epoch_seconds: u32,
+    /// Checkers, each with one ticket; 3 at least, or nothing is paid.
+    pub checkers: u32,
+}
+
+/// Seats that a paying committee needs.
+const FEWEST_CHECKERS: u32 = 3;
+/// More than these on one machine measure each other's load.
+const MOST_CHECKERS: u32 = 16;
+
+impl Settings {
+    /// Settings with the pieces where `cargo xtask demo` puts them: named by `DATAGALAX_PROGRAM_SO`, `DATAGALAX_LOCALNET`
+    /// and `DATAGALAX_BIN_DIR`, else below the repository's root.
+    ///
+    /// # Errors
+    /// A piece that is not built, with the command that builds it.
+    pub fn of_this_checkout() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let piece = |variable: &str, default: &str| {
+            let path = std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from);
+            path.canonicalize().with_context(|| {
+                format!("{} is not there: run `cargo xtask demo`, which builds it, or set {variable}", path.display())
+            })
+        };
+        Ok(Self {
+            program: piece("DATAGALAX_PROGRAM_SO", "target/deploy/datagalax.so")?,
+            localnet: piece("DATAGALAX_LOCALNET", "tests/localnet/target/debug/datagalax-localnet")?,
+            binaries: piece("DATAGALAX_BIN_DIR", "target/debug")?,
+            rpc_port: 8899,
+            agent_port: 7070,
+            epoch_seconds: 30,
+            checkers: FEWEST_CHECKERS,
+        })
+    }
+
+    /// Takes three free ports, so that runs side by side do not meet.
+    ///
+    /// # Errors
+    /// The system has no free port.
+    pub fn on_free_ports(mut self) -> Result<Self> {
+        // The network needs two in a row; hold the first while looking for the second.
+        for _ in 0..100 {
+            let first = TcpListener::bind(("127.0.0.1", 0))?;
+            let port = first.local_addr()?.port();
+            let Some(next) = port.checked_add(1) else { continue };
+            if let Ok(second) = TcpListener::bind(("127.0.0.1", next)) {
+                let agent = TcpListener::bind(("127.0.0.1", 0))?;
+                self.rpc_port = port;
+                self.agent_port = agent.local_addr()?.port();
+                drop((first, second));
+                return Ok(self);
+            }
+        }
+        bail!("no two free ports in a row on 127.0.0.1")
+    }
+
+    /// Checks what can be checked before anything is started.
+    ///
+    /// # Errors
+    /// Each problem by name, with what to do.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            (20..=60).contains(&self.epoch_seconds),
+            "--epoch-seconds {} is out of range: a local network's epochs last 20 to 60 seconds",
+            self.epoch_seconds
+        );
+        ensure!(
+            (FEWEST_CHECKERS..=MOST_CHECKERS).contains(&self.checkers),
+            "--checkers {} is out of range: {FEWEST_CHECKERS} to {MOST_CHECKERS} fit a demo",
+            self.checkers
+        );
+        let bytes = std::fs::read(&self.program)
+            .with_context(|| format!("the program {} cannot be read: run `cargo xtask build-program`", self.program.display()))?;
+        ensure!(
+            bytes.starts_with(b"\x7fELF"),
+            "{} is not a program: run `cargo xtask build-program`",
+            self.program.display()
+        );
+        let ws_port = self.rpc_port.checked_add(1).context("--port must be below 65535: the WebSocket takes the next one")?;
+        for (port, what, option) in
+            [(self.rpc_port, "JSON-RPC", "--port"), (ws_port, "the WebSocket", "--port"), (self.agent_port, "the agent", "--agent-port")]
+        {
+            TcpListener::bind(("127.0.0.1", port)).with_context(|| {
+                format!("port {port} for {what} is taken: stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or choose another with {option}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where the network's JSON-RPC listens.
+    pub fn rpc_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.rpc_port)
+    }
+
+    /// Where its WebSocket listens.
+    pub fn ws_url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.rpc_port.saturating_add(1))
+    }
+
+    /// Where the agent listens.
+    pub fn agent_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.agent_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        let program = folder.join("program.so");
+        std::fs::write(&program, b"\x7fELF").unwrap();
+        let (localnet, binaries) = (PathBuf::new(), PathBuf::new());
+        Settings { program, localnet, binaries, rpc_port: 1, agent_port: 1, epoch_seconds: 30, checkers: 3 }
+            .on_free_ports()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        settings.check().unwrap();
+        let taken = TcpListener::bind(("127.0.0.1", settings.rpc_port + 1)).unwrap();
+        let message = format!("{:#}", settings.check().unwrap_err());
+        assert!(message.contains(&format!("port {} for the WebSocket is taken", taken.local_addr().unwrap().port())), "{message}");
+    }
+
+    #[test]
+    fn a_stale_program_and_impossible_numbers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = settings(folder.path());
+        for (bad, expected) in [
+            (Settings { epoch_seconds: 19, ..good.clone() }, "--epoch-seconds 19"),
+            (Settings { checkers: 2, ..good.clone() }, "--checkers 2"),
+            (Settings { program: folder.path().join("none.so"), ..good.clone() }, "cargo xtask build-program"),
+        ] {
+            let message = format!("{:#}", bad.check().unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        }
+        std::fs::write(&good.program, b"not a program").unwrap();
+        assert!(format!("{:#}", good.check().unwrap_err()).contains("is not a program"));
+    }
+}

@@ -1,0 +1,99 @@
+//! The demo's own loop as a test, alone and with daemons dying under it. One process at a time: the runs measure this
+//! machine, so they must not load each other.
+
+use anyhow::Result;
+use datagalax_e2e::{
+    Books, Deployment, Settings, closing,
+    deployment::Progress,
+    follow::{self, Credited, Fault, Observer, View},
+};
+use tokio::sync::Mutex;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// The shortest epochs the program allows with the windows of a local network.
+const EPOCH: u32 = 20;
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn step(&self, text: &str) {
+        println!("{text}");
+    }
+}
+
+/// Injects each fault once, when its instant has come.
+struct Script<F: FnMut(&View) -> Option<Fault>>(F);
+
+impl<F: FnMut(&View) -> Option<Fault>> Observer for Script<F> {
+    fn looked(&mut self, _: &View) {}
+    fn happened(&mut self, line: String) {
+        println!("{line}");
+    }
+    fn fault(&mut self, view: &View) -> Option<Fault> {
+        (self.0)(view)
+    }
+}
+
+async fn start() -> Result<Deployment> {
+    let settings = Settings { epoch_seconds: EPOCH, ..Settings::of_this_checkout()? }.on_free_ports()?;
+    Deployment::start(settings, &Quiet).await
+}
+
+/// Follows, claims, audits and stops; on failure the folder with the logs is kept.
+async fn to_the_end(
+    mut deployment: Deployment,
+    script: impl FnMut(&View) -> Option<Fault>,
+) -> Result<(Credited, Books, closing::Claim)> {
+    let outcome = async {
+        let credited = follow::until_credited(&mut deployment, &mut Script(script)).await?;
+        let claim = closing::claim(&deployment, &credited).await?;
+        let books = Books::audit(&deployment.reader).await?;
+        println!("{}", closing::table(&deployment, &credited, &claim, &books));
+        Ok((credited, books, claim))
+    }
+    .await;
+    if outcome.is_err() {
+        println!("logs: {}", deployment.workdir.keep().display());
+    }
+    let stopped = deployment.stop().await;
+    outcome.and_then(|result| stopped.map(|()| result))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_measured_paid_and_claims() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let (credited, books, claim) = to_the_end(start().await?, |_| None).await?;
+    assert_eq!(credited.checked, credited.registered + 1, "checked in the first epoch it was there for in full");
+    assert_eq!(credited.live_from, credited.checked + 2);
+    assert_eq!(credited.epoch.number, credited.live_from, "the first live epoch is credited");
+    assert!(credited.votes.iter().all(|v| v.vote.is_some()), "every checker voted");
+    assert!(claim.after > claim.before);
+    assert!(books.paid >= credited.row.accrued && books.credited <= books.pools);
+    Ok(())
+}
+
+/// A checker that dies after it committed costs the network that vote and nothing else; restarted, it carries on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_checker_costs_its_vote_only() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let (mut died_in, mut restarted) = (None, false);
+    let script = |view: &View| {
+        let epoch = view.epoch?;
+        // Dies with every commitment of the container's first epoch in, and stays away for its reveal.
+        if died_in.is_none() && view.seats(epoch).is_some_and(|(committed, _, seats)| committed == usize::from(seats)) {
+            died_in = Some(epoch);
+            return Some(Fault::KillChecker(0));
+        }
+        if !restarted && died_in.is_some_and(|e| view.is_tallied(e)) {
+            restarted = true;
+            return Some(Fault::RestartChecker(0));
+        }
+        None
+    };
+    let (credited, ..) = to_the_end(start().await?, script).await?;
+    assert!(restarted, "the tally of the epoch it died in went on without it");
+    assert_eq!(credited.checked, credited.registered + 1, "two of three votes were enough");
+    assert_eq!(credited.votes.iter().filter(|v| v.vote.is_some()).count(), 3, "restarted, it votes again");
+    Ok(())
+}
