@@ -1,9 +1,9 @@
 //! Block production: one block each slot time, stamped with the wall clock.
 //!
 //! Surfpool's own ticker is not used. It adds exactly one slot time to the chain's clock per block, sleeps a little longer
-//! than that between blocks, and makes an extra block every 75 slots: the chain's clock then runs about 1.3 percent fast
-//! when the machine is idle and falls behind without bound when it is busy. Epochs go by the chain's clock, and the
-//! daemons compare it with theirs, so here it follows the wall clock as that of a real cluster does.
+//! than that between blocks, and makes an extra block every 75 slots: the chain's clock drifts from the wall's (measured:
+//! half a second ahead in a minute of an idle machine), and by how much depends on the load. Epochs go by the chain's
+//! clock, and the daemons compare it with theirs, so here it follows the wall clock as that of a real cluster does.
 
 use std::{
     convert::Infallible,
@@ -27,11 +27,8 @@ pub async fn produce(locker: SurfnetSvmLocker, slot_time: Duration) -> Result<In
         let mut svm = locker.0.write().await;
         let now = clock.next(svm.updated_at, wall_ms()?);
         stamp(&mut svm, now);
-        svm.confirm_current_block()
-            .map_err(|e| anyhow!("Surfpool could not close a block: {e}"))?;
-        svm.materialize_overrides(&None)
-            .await
-            .map_err(|e| anyhow!("Surfpool could not open a block: {e}"))?;
+        svm.confirm_current_block().map_err(|e| anyhow!("Surfpool could not close a block: {e}"))?;
+        svm.materialize_overrides(&None).await.map_err(|e| anyhow!("Surfpool could not open a block: {e}"))?;
     }
 }
 
@@ -39,10 +36,7 @@ pub async fn produce(locker: SurfnetSvmLocker, slot_time: Duration) -> Result<In
 fn stamp(svm: &mut SurfnetSvm, now_ms: u64) {
     svm.updated_at = now_ms.saturating_sub(svm.slot_time);
     // `getBlockTime` of a slot without transactions counts slot times from this origin.
-    let slots = svm
-        .get_latest_absolute_slot()
-        .saturating_add(1)
-        .saturating_sub(svm.genesis_slot);
+    let slots = svm.get_latest_absolute_slot().saturating_add(1).saturating_sub(svm.genesis_slot);
     svm.genesis_updated_at = now_ms.saturating_sub(slots.saturating_mul(svm.slot_time));
 }
 
@@ -58,10 +52,7 @@ struct ChainClock {
 
 impl ChainClock {
     fn new(chain_ms: u64) -> Self {
-        Self {
-            last_ms: chain_ms,
-            shift_ms: 0,
-        }
+        Self { last_ms: chain_ms, shift_ms: 0 }
     }
 
     /// The time of the next block. `chain_ms` is what the chain shows now: another value than the last block's means that
@@ -69,17 +60,13 @@ impl ChainClock {
     fn next(&mut self, chain_ms: u64, wall_ms: u64) -> u64 {
         self.shift_ms += i128::from(chain_ms) - i128::from(self.last_ms);
         let shifted = i128::from(wall_ms) + self.shift_ms;
-        self.last_ms = u64::try_from(shifted.max(0))
-            .unwrap_or(u64::MAX)
-            .max(chain_ms);
+        self.last_ms = u64::try_from(shifted.max(0)).unwrap_or(u64::MAX).max(chain_ms);
         self.last_ms
     }
 }
 
 fn wall_ms() -> Result<u64> {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("this machine's clock is set before 1970; set it")?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is set before 1970; set it")?;
     u64::try_from(since.as_millis()).context("this machine's clock is set too far ahead; set it")
 }
 

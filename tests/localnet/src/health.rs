@@ -29,22 +29,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// What was still missing after 60 seconds, or the answer that shows the network will not come up.
 pub async fn wait(urls: &Urls, programs: &[Pubkey]) -> Result<String> {
-    timeout(START_TIMEOUT, check(urls, programs))
-        .await
-        .map_err(|_| {
-            anyhow!(
-                "the network is not healthy after {} seconds; start it again with --verbose",
-                START_TIMEOUT.as_secs()
-            )
-        })?
+    timeout(START_TIMEOUT, check(urls, programs)).await.map_err(|_| {
+        anyhow!("the network is not healthy after {} seconds; start it again with --verbose", START_TIMEOUT.as_secs())
+    })?
 }
 
 async fn check(urls: &Urls, programs: &[Pubkey]) -> Result<String> {
-    let rpc = RpcClient::new_with_timeout_and_commitment(
-        urls.rpc.clone(),
-        CALL_TIMEOUT,
-        CommitmentConfig::processed(),
-    );
+    let rpc = RpcClient::new_with_timeout_and_commitment(urls.rpc.clone(), CALL_TIMEOUT, CommitmentConfig::processed());
     while let Err(e) = rpc.get_health().await {
         retry("getHealth", &e).await?;
     }
@@ -54,36 +45,18 @@ async fn check(urls: &Urls, programs: &[Pubkey]) -> Result<String> {
         sleep(PAUSE).await;
     }
     for id in programs {
-        let account = rpc
-            .get_account(id)
-            .await
-            .with_context(|| format!("program {id} is not there"))?;
-        ensure!(
-            account.executable,
-            "program {id} is there and not executable"
-        );
+        let account = rpc.get_account(id).await.with_context(|| format!("program {id} is not there"))?;
+        ensure!(account.executable, "program {id} is there and not executable");
     }
-    Ok(rpc
-        .get_genesis_hash()
-        .await
-        .context("getGenesisHash fails")?
-        .to_string())
+    Ok(rpc.get_genesis_hash().await.context("getGenesisHash fails")?.to_string())
 }
 
 /// Waits until the WebSocket announces a slot after `first`.
 async fn slot_after(urls: &Urls, first: u64) -> Result<()> {
-    let client = PubsubClient::new(&urls.ws)
-        .await
-        .with_context(|| format!("the WebSocket {} refuses", urls.ws))?;
-    let (mut slots, unsubscribe) = client
-        .slot_subscribe()
-        .await
-        .context("slotSubscribe fails")?;
+    let client = PubsubClient::new(&urls.ws).await.with_context(|| format!("the WebSocket {} refuses", urls.ws))?;
+    let (mut slots, unsubscribe) = client.slot_subscribe().await.context("slotSubscribe fails")?;
     loop {
-        let slot = slots
-            .next()
-            .await
-            .context("the WebSocket closed while it was waited for")?;
+        let slot = slots.next().await.context("the WebSocket closed while it was waited for")?;
         if slot.slot > first {
             break;
         }
@@ -94,10 +67,7 @@ async fn slot_after(urls: &Urls, first: u64) -> Result<()> {
 
 async fn retry(call: &str, error: &ClientError) -> Result<()> {
     // A server that listens and speaks something else will not change its mind.
-    if !matches!(
-        error.kind(),
-        solana_client::client_error::ClientErrorKind::Reqwest(_)
-    ) {
+    if !matches!(error.kind(), solana_client::client_error::ClientErrorKind::Reqwest(_)) {
         bail!("{call} fails: {error}");
     }
     sleep(PAUSE).await;

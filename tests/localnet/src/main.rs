@@ -41,11 +41,7 @@ fn main() -> ExitCode {
         Err(e) => {
             // Where even that cannot be printed, the status still says it.
             let _ = e.print();
-            return if e.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if e.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
     if let Err(e) = settings.check() {
@@ -76,11 +72,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let mut stop = Stop::watch(settings.exit_with_parent)?;
     let ports = Ports::take(settings.port).map_err(anyhow::Error::msg)?;
     let urls = ports.urls();
-    let programs = settings
-        .programs
-        .iter()
-        .map(Program::read)
-        .collect::<Result<Vec<_>>>()?;
+    let programs = settings.programs.iter().map(Program::read).collect::<Result<Vec<_>>>()?;
     let ids: Vec<Pubkey> = programs.iter().map(Program::id).collect();
     let mut network = Network::start(settings, ports, &programs).await?;
     let outcome = tokio::select! {
@@ -109,14 +101,8 @@ async fn announce(settings: &Settings, urls: &Urls, programs: &[Pubkey]) -> Resu
             })
         )
     } else {
-        let mut text = format!(
-            "The local network is up, a slot every {} ms.\n",
-            settings.slot_time_ms
-        );
-        text += &format!(
-            "  JSON-RPC    {}\n  WebSocket   {}\n  genesis     {genesis_hash}\n",
-            urls.rpc, urls.ws
-        );
+        let mut text = format!("The local network is up, a slot every {} ms.\n", settings.slot_time_ms);
+        text += &format!("  JSON-RPC    {}\n  WebSocket   {}\n  genesis     {genesis_hash}\n", urls.rpc, urls.ws);
         for id in programs {
             text += &format!("  program     {id}\n");
         }
@@ -124,10 +110,7 @@ async fn announce(settings: &Settings, urls: &Urls, programs: &[Pubkey]) -> Resu
         text
     };
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("stdout cannot be written to")?;
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout cannot be written to")?;
     drop(stdout);
     pending().await
 }

@@ -12,8 +12,7 @@ use surfpool_core::{
     },
 };
 use surfpool_types::{
-    BlockProductionMode, ClockCommand, RpcConfig, SimnetCommand, SimnetConfig, SimnetEvent,
-    SurfpoolConfig, SvmFeatureConfig,
+    BlockProductionMode, ClockCommand, RpcConfig, SimnetCommand, SimnetConfig, SimnetEvent, SurfpoolConfig, SvmFeatureConfig,
 };
 use tokio::{runtime::Handle, sync::mpsc, time::timeout};
 
@@ -101,12 +100,7 @@ impl Network {
 
         let config = SurfpoolConfig {
             simnets: vec![simnet],
-            rpc: RpcConfig {
-                bind_host: HOST.to_string(),
-                bind_port: ports.rpc,
-                ws_port: ports.ws,
-                ..Default::default()
-            },
+            rpc: RpcConfig { bind_host: HOST.to_string(), bind_port: ports.rpc, ws_port: ports.ws, ..Default::default() },
             ..Default::default()
         };
         let locker = SurfnetSvmLocker::new(svm);
@@ -115,37 +109,20 @@ impl Network {
         // plugin thread ends at once when nobody can send it events, and such calls then fail.
         let (_, no_plugin_events) = crossbeam_channel::bounded(0);
         // Its ticker also makes a block every 75 slots in any mode.
-        commands
-            .send(SimnetCommand::CommandClock(None, ClockCommand::Pause))
-            .context("Surfpool does not start")?;
+        commands.send(SimnetCommand::CommandClock(None, ClockCommand::Pause)).context("Surfpool does not start")?;
 
         let runtime = Handle::current();
         spawn("surfnet", {
-            let (runtime, locker, commands, notify) = (
-                runtime.clone(),
-                locker.clone(),
-                commands.clone(),
-                notify.clone(),
-            );
+            let (runtime, locker, commands, notify) = (runtime.clone(), locker.clone(), commands.clone(), notify.clone());
             move || {
-                let run = start_local_surfnet_runloop(
-                    locker,
-                    config,
-                    commands,
-                    commands_rx,
-                    no_plugin_events,
-                );
+                let run = start_local_surfnet_runloop(locker, config, commands, commands_rx, no_plugin_events);
                 if let Err(e) = runtime.block_on(run) {
                     // Nobody listens any more only when the process is leaving.
                     let _ = notify.send(Notice::Failed(e.to_string()));
                 }
             }
         })?;
-        let mut network = Self {
-            commands,
-            notices,
-            _ports: ports,
-        };
+        let mut network = Self { commands, notices, _ports: ports };
         match network.notices.recv().await {
             Some(Notice::Ready) => {}
             Some(Notice::Failed(e)) => return Err(anyhow!("Surfpool does not start: {e}")),
@@ -196,9 +173,8 @@ impl Network {
 /// Gives an account its first lamports, from the faucet `requestAirdrop` uses too.
 fn give(svm: &mut SurfnetSvm, fund: &Funding) -> Result<()> {
     let Funding { account, lamports } = fund;
-    let outcome = svm
-        .airdrop(account, *lamports)
-        .map_err(|e| anyhow!("{account} cannot be given {lamports} lamports: {e:?}"))?;
+    let outcome =
+        svm.airdrop(account, *lamports).map_err(|e| anyhow!("{account} cannot be given {lamports} lamports: {e:?}"))?;
     outcome.map_err(|e| anyhow!("{account} cannot be given {lamports} lamports: {}", e.err))?;
     Ok(())
 }
@@ -227,20 +203,13 @@ fn line(event: &SimnetEvent) -> Option<String> {
         SimnetEvent::InfoLog(_, text) => Some(format!("info: {text}")),
         SimnetEvent::WarnLog(_, text) => Some(format!("warning: {text}")),
         SimnetEvent::ErrorLog(_, text) => Some(format!("error: {text}")),
-        SimnetEvent::TransactionProcessed(_, meta, None) => {
-            Some(format!("transaction {}: ok", meta.signature))
-        }
-        SimnetEvent::TransactionProcessed(_, meta, Some(e)) => {
-            Some(format!("transaction {}: {e}", meta.signature))
-        }
+        SimnetEvent::TransactionProcessed(_, meta, None) => Some(format!("transaction {}: ok", meta.signature)),
+        SimnetEvent::TransactionProcessed(_, meta, Some(e)) => Some(format!("transaction {}: {e}", meta.signature)),
         _ => None,
     }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(run)
-        .with_context(|| format!("the thread `{name}` cannot be started"))?;
+    thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("the thread `{name}` cannot be started"))?;
     Ok(())
 }

@@ -35,30 +35,19 @@ impl Ports {
     /// # Errors
     /// A sentence that names the port and says what to do, when either is taken or may not be bound.
     pub fn take(port: u16) -> Result<Self, String> {
-        let (rpc, ws) = (
-            port,
-            port.checked_add(1)
-                .ok_or("port 65535 leaves no port for the WebSocket; choose a smaller one")?,
-        );
-        let lock =
-            |port, purpose| UdpSocket::bind((HOST, port)).map_err(|e| refusal(port, purpose, &e));
+        let (rpc, ws) =
+            (port, port.checked_add(1).ok_or("port 65535 leaves no port for the WebSocket; choose a smaller one")?);
+        let lock = |port, purpose| UdpSocket::bind((HOST, port)).map_err(|e| refusal(port, purpose, &e));
         let locks = [lock(rpc, "JSON-RPC")?, lock(ws, "WebSocket")?];
         for (port, purpose) in [(rpc, "JSON-RPC"), (ws, "WebSocket")] {
             drop(TcpListener::bind((HOST, port)).map_err(|e| refusal(port, purpose, &e))?);
         }
-        Ok(Self {
-            rpc,
-            ws,
-            _locks: locks,
-        })
+        Ok(Self { rpc, ws, _locks: locks })
     }
 
     /// Where the two are served.
     pub fn urls(&self) -> Urls {
-        Urls {
-            rpc: format!("http://{HOST}:{}", self.rpc),
-            ws: format!("ws://{HOST}:{}", self.ws),
-        }
+        Urls { rpc: format!("http://{HOST}:{}", self.rpc), ws: format!("ws://{HOST}:{}", self.ws) }
     }
 }
 
@@ -85,18 +74,11 @@ mod tests {
         let (first, second, port) = pair();
         drop(first);
         let message = Ports::take(port).unwrap_err();
-        assert!(
-            message.contains(&format!("port {} (WebSocket)", port + 1))
-                && message.contains("--port"),
-            "{message}"
-        );
+        assert!(message.contains(&format!("port {} (WebSocket)", port + 1)) && message.contains("--port"), "{message}");
         drop(second);
         let ports = Ports::take(port).unwrap();
         let message = Ports::take(port).unwrap_err();
-        assert!(
-            message.contains(&format!("port {port} (JSON-RPC)")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("port {port} (JSON-RPC)")), "{message}");
         drop(ports);
         Ports::take(port).unwrap();
     }
@@ -106,10 +88,7 @@ mod tests {
         loop {
             let first = TcpListener::bind((HOST, 0)).unwrap();
             let port = first.local_addr().unwrap().port();
-            if let Some(Ok(second)) = port
-                .checked_add(1)
-                .map(|next| TcpListener::bind((HOST, next)))
-            {
+            if let Some(Ok(second)) = port.checked_add(1).map(|next| TcpListener::bind((HOST, next))) {
                 return (first, second, port);
             }
         }

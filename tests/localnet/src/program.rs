@@ -48,10 +48,7 @@ impl Program {
         check_elf(&elf).with_context(|| {
             format!("the program file {path} of {id} is not a program of Solana; build it again (`cargo xtask build-program`), or correct the path")
         })?;
-        Ok(Self {
-            file: file.clone(),
-            elf,
-        })
+        Ok(Self { file: file.clone(), elf })
     }
 
     /// The program's address.
@@ -65,10 +62,7 @@ impl Program {
     /// When the address is taken (a built-in or standard program) or the runtime refuses the bytecode.
     pub fn load(&self, svm: &mut SurfnetSvm, upgrade_authority: Option<Pubkey>) -> Result<()> {
         let (id, path) = (self.file.id, self.file.path.display());
-        let taken = svm
-            .get_account(&id)
-            .map_err(|e| anyhow::anyhow!("account {id} cannot be looked up: {e}"))?
-            .is_some();
+        let taken = svm.get_account(&id).map_err(|e| anyhow::anyhow!("account {id} cannot be looked up: {e}"))?.is_some();
         ensure!(
             !taken,
             "the address {id} of {path} belongs to a program every network has; give the program an address of its own"
@@ -83,15 +77,10 @@ impl Program {
         let mut programdata = bincode::serialize(&header)?;
         programdata.resize(UpgradeableLoaderState::size_of_programdata_metadata(), 0);
         programdata.extend_from_slice(&self.elf);
-        let program = bincode::serialize(&UpgradeableLoaderState::Program {
-            programdata_address,
-        })?;
+        let program = bincode::serialize(&UpgradeableLoaderState::Program { programdata_address })?;
 
         // The order matters: the runtime compiles the program when its own account is set, from the data account.
-        for (address, data, executable) in [
-            (programdata_address, programdata, false),
-            (id, program, true),
-        ] {
+        for (address, data, executable) in [(programdata_address, programdata, false), (id, program, true)] {
             let account = Account {
                 lamports: svm.inner.minimum_balance_for_rent_exemption(data.len()),
                 data,
@@ -111,13 +100,8 @@ fn check_elf(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         bail!("the file is empty");
     }
-    ensure!(
-        bytes.starts_with(&ELF_IDENT),
-        "it does not start as a 64-bit little-endian ELF does"
-    );
-    let machine = bytes
-        .get(ELF_MACHINE_AT..ELF_MACHINE_AT + 2)
-        .context("the file ends within the ELF header")?;
+    ensure!(bytes.starts_with(&ELF_IDENT), "it does not start as a 64-bit little-endian ELF does");
+    let machine = bytes.get(ELF_MACHINE_AT..ELF_MACHINE_AT + 2).context("the file ends within the ELF header")?;
     let machine = u16::from_le_bytes([machine[0], machine[1]]);
     ensure!(
         machine == EM_BPF || machine == EM_SBPF,
@@ -143,12 +127,7 @@ mod tests {
         assert!(check_elf(&elf_header(EM_SBPF)).is_ok());
         let x86_64 = check_elf(&elf_header(62)).unwrap_err().to_string();
         assert!(x86_64.contains("machine 62"), "{x86_64}");
-        for bad in [
-            &b""[..],
-            b"#!/bin/sh\n",
-            &elf_header(EM_BPF)[..10],
-            &elf_header(EM_BPF)[1..],
-        ] {
+        for bad in [&b""[..], b"#!/bin/sh\n", &elf_header(EM_BPF)[..10], &elf_header(EM_BPF)[1..]] {
             assert!(check_elf(bad).is_err());
         }
     }

@@ -65,22 +65,13 @@ impl Settings {
     pub fn check(&self) -> Result<(), String> {
         for (index, program) in self.programs.iter().enumerate() {
             if self.programs[..index].iter().any(|p| p.id == program.id) {
-                return Err(format!(
-                    "--program names {} twice; give each program id once",
-                    program.id
-                ));
+                return Err(format!("--program names {} twice; give each program id once", program.id));
             }
         }
         let mut total = 0u64;
         for (index, fund) in self.funds.iter().enumerate() {
-            if self.funds[..index]
-                .iter()
-                .any(|f| f.account == fund.account)
-            {
-                return Err(format!(
-                    "--fund names {} twice; give each account once, with the whole amount",
-                    fund.account
-                ));
+            if self.funds[..index].iter().any(|f| f.account == fund.account) {
+                return Err(format!("--fund names {} twice; give each account once, with the whole amount", fund.account));
             }
             total = total.saturating_add(fund.lamports);
         }
@@ -111,10 +102,7 @@ impl FromStr for ProgramFile {
         if path.is_empty() {
             return Err("the path after `=` is empty; expected ID=PATH.so".into());
         }
-        Ok(Self {
-            id: pubkey(id)?,
-            path: path.into(),
-        })
+        Ok(Self { id: pubkey(id)?, path: path.into() })
     }
 }
 
@@ -134,42 +122,27 @@ impl FromStr for Funding {
         let (account, sol) = text.split_once('=').ok_or("expected PUBKEY=SOL")?;
         let lamports = lamports(sol)?;
         if lamports < MIN_FUNDED_LAMPORTS {
-            return Err(format!(
-                "`{sol}` SOL is less than the rent-exempt minimum of 0.00089088 SOL; give more"
-            ));
+            return Err(format!("`{sol}` SOL is less than the rent-exempt minimum of 0.00089088 SOL; give more"));
         }
-        Ok(Self {
-            account: pubkey(account)?,
-            lamports,
-        })
+        Ok(Self { account: pubkey(account)?, lamports })
     }
 }
 
 fn pubkey(text: &str) -> Result<Pubkey, String> {
-    text.parse()
-        .map_err(|e| format!("`{text}` is not a base58 address of 32 bytes: {e}"))
+    text.parse().map_err(|e| format!("`{text}` is not a base58 address of 32 bytes: {e}"))
 }
 
 /// Reads a decimal amount of SOL without rounding: at most nine decimals, no sign, no exponent.
 fn lamports(sol: &str) -> Result<u64, String> {
-    let refuse = || {
-        format!(
-            "`{sol}` is not an amount of SOL; write for example 10 or 0.5, with at most nine decimals"
-        )
-    };
+    let refuse = || format!("`{sol}` is not an amount of SOL; write for example 10 or 0.5, with at most nine decimals");
     let (whole, fraction) = sol.split_once('.').unwrap_or((sol, "0"));
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || fraction.len() > SOL_DECIMALS {
         return Err(refuse());
     }
     let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let fraction: u64 = format!("{fraction:0<SOL_DECIMALS$}")
-        .parse()
-        .map_err(|_| refuse())?;
-    whole
-        .checked_mul(LAMPORTS_PER_SOL)
-        .and_then(|l| l.checked_add(fraction))
-        .ok_or_else(refuse)
+    let fraction: u64 = format!("{fraction:0<SOL_DECIMALS$}").parse().map_err(|_| refuse())?;
+    whole.checked_mul(LAMPORTS_PER_SOL).and_then(|l| l.checked_add(fraction)).ok_or_else(refuse)
 }
 
 #[cfg(test)]
@@ -181,8 +154,7 @@ mod tests {
     const KEY: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
 
     fn parse(arguments: &[&str]) -> Result<Settings, String> {
-        let settings = Settings::try_parse_from([&["datagalax-localnet"], arguments].concat())
-            .map_err(|e| e.to_string())?;
+        let settings = Settings::try_parse_from([&["datagalax-localnet"], arguments].concat()).map_err(|e| e.to_string())?;
         settings.check().map(|()| settings)
     }
 
@@ -204,19 +176,7 @@ mod tests {
         assert_eq!(lamports("0.000000001"), Ok(1));
         assert_eq!(lamports("1234.5"), Ok(1_234_500_000_000));
         assert_eq!(lamports("18446744073.709551615"), Ok(u64::MAX));
-        for bad in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "-1",
-            "+1",
-            "1e3",
-            "0.0000000001",
-            "18446744073.709551616",
-            "1,5",
-            " 1",
-        ] {
+        for bad in ["", ".", "1.", ".5", "-1", "+1", "1e3", "0.0000000001", "18446744073.709551616", "1,5", " 1"] {
             assert!(lamports(bad).is_err(), "{bad:?} was read as an amount");
         }
     }
@@ -244,40 +204,16 @@ mod tests {
     #[test]
     fn repeated_keys_and_too_much_sol_are_refused() {
         let (program, fund) = (format!("{KEY}=a.so"), format!("{KEY}=1"));
-        assert!(
-            parse(&["--program", &program, "--program", &program])
-                .unwrap_err()
-                .contains("twice")
-        );
-        assert!(
-            parse(&["--fund", &fund, "--fund", &fund])
-                .unwrap_err()
-                .contains("twice")
-        );
+        assert!(parse(&["--program", &program, "--program", &program]).unwrap_err().contains("twice"));
+        assert!(parse(&["--fund", &fund, "--fund", &fund]).unwrap_err().contains("twice"));
         assert!(parse(&["--fund", &format!("{KEY}=900000")]).is_ok());
-        assert!(
-            parse(&["--fund", &format!("{KEY}=900000.000000001")])
-                .unwrap_err()
-                .contains("900000 SOL")
-        );
-        assert!(
-            parse(&["--fund", &format!("{KEY}=0.000890879")])
-                .unwrap_err()
-                .contains("rent-exempt")
-        );
+        assert!(parse(&["--fund", &format!("{KEY}=900000.000000001")]).unwrap_err().contains("900000 SOL"));
+        assert!(parse(&["--fund", &format!("{KEY}=0.000890879")]).unwrap_err().contains("rent-exempt"));
     }
 
     #[test]
     fn the_parent_is_optional() {
-        assert_eq!(
-            parse(&["--exit-with-parent"]).unwrap().exit_with_parent,
-            Some(None)
-        );
-        assert_eq!(
-            parse(&["--exit-with-parent", "7", "--json"])
-                .unwrap()
-                .exit_with_parent,
-            Some(Some(7))
-        );
+        assert_eq!(parse(&["--exit-with-parent"]).unwrap().exit_with_parent, Some(None));
+        assert_eq!(parse(&["--exit-with-parent", "7", "--json"]).unwrap().exit_with_parent, Some(Some(7)));
     }
 }

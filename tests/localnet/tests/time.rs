@@ -25,10 +25,7 @@ const CLOCK_TOLERANCE: f64 = 2.0;
 const SLOT_TOLERANCE: f64 = 0.2;
 
 fn wall() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 fn clock_follows_wall_at(slot_time_ms: u64) {
@@ -42,11 +39,7 @@ fn clock_follows_wall_at(slot_time_ms: u64) {
         let (now, _) = sysvars(&net);
         // The chain cuts its time to whole seconds: half a second late on average.
         let off = now.unix_timestamp as f64 + 0.5 - wall();
-        farthest = if off.abs() > farthest.abs() {
-            off
-        } else {
-            farthest
-        };
+        farthest = if off.abs() > farthest.abs() { off } else { farthest };
         assert!(
             now.unix_timestamp >= last.unix_timestamp && now.slot >= last.slot,
             "time ran backwards: {last:?} then {now:?}"
@@ -61,15 +54,9 @@ fn clock_follows_wall_at(slot_time_ms: u64) {
         last.slot - first.slot,
         elapsed.as_secs_f64()
     );
-    assert!(
-        farthest.abs() <= CLOCK_TOLERANCE,
-        "the chain's clock was {farthest:+.2} s off"
-    );
+    assert!(farthest.abs() <= CLOCK_TOLERANCE, "the chain's clock was {farthest:+.2} s off");
     assert!((advanced as f64 - elapsed.as_secs_f64()).abs() <= CLOCK_TOLERANCE);
-    assert!(
-        (mean / slot_time_ms as f64 - 1.0).abs() <= SLOT_TOLERANCE,
-        "slots of {slot_time_ms} ms took {mean:.1} ms"
-    );
+    assert!((mean / slot_time_ms as f64 - 1.0).abs() <= SLOT_TOLERANCE, "slots of {slot_time_ms} ms took {mean:.1} ms");
 }
 
 #[test]
@@ -88,37 +75,23 @@ fn slot_hashes_are_contiguous_distinct_and_end_at_the_current_slot() {
     let (clock, first) = sysvars(&net);
     let check = |slot: u64, entries: &[(u64, [u8; 32])]| {
         assert!(
-            entries
-                .iter()
-                .zip(&entries[1..])
-                .all(|(a, b)| a.0 == b.0 + 1),
+            entries.iter().zip(&entries[1..]).all(|(a, b)| a.0 == b.0 + 1),
             "slots have gaps: {:?}",
             entries.iter().map(|e| e.0).collect::<Vec<_>>()
         );
         assert_eq!(entries[0].0, slot, "the newest entry is the current slot's");
-        assert_eq!(
-            entries.iter().map(|e| e.1).collect::<HashSet<_>>().len(),
-            entries.len(),
-            "a hash repeats"
-        );
+        assert_eq!(entries.iter().map(|e| e.1).collect::<HashSet<_>>().len(), entries.len(), "a hash repeats");
     };
     check(clock.slot, &first);
     let wanted = clock.slot + 40;
-    let (clock, later) = wait_for("40 slots pass", Duration::from_secs(30), || {
-        Some(sysvars(&net)).filter(|(c, _)| c.slot >= wanted)
-    });
+    let (clock, later) =
+        wait_for("40 slots pass", Duration::from_secs(30), || Some(sysvars(&net)).filter(|(c, _)| c.slot >= wanted));
     check(clock.slot, &later);
     // What was there stays as it was: a draw gives the same whoever reads the entry, and whenever.
     for (slot, hash) in &first {
-        assert_eq!(
-            later.iter().find(|e| e.0 == *slot).map(|e| &e.1),
-            Some(hash),
-            "the hash of slot {slot} changed"
-        );
+        assert_eq!(later.iter().find(|e| e.0 == *slot).map(|e| &e.1), Some(hash), "the hash of slot {slot} changed");
     }
-    let shared = (0..32)
-        .take_while(|&i| later.iter().all(|e| e.1[i] == later[0].1[i]))
-        .count();
+    let shared = (0..32).take_while(|&i| later.iter().all(|e| e.1[i] == later[0].1[i])).count();
     println!(
         "{} entries, newest {}, the first {shared} bytes of all hashes are the same: {:02x?}",
         later.len(),
@@ -126,10 +99,7 @@ fn slot_hashes_are_contiguous_distinct_and_end_at_the_current_slot() {
         later[0].1
     );
     // Fails if Surfpool makes better hashes: then the README's warning can go.
-    assert!(
-        shared >= 8,
-        "Surfpool's hashes share only {shared} leading bytes"
-    );
+    assert!(shared >= 8, "Surfpool's hashes share only {shared} leading bytes");
 }
 
 #[test]
@@ -147,31 +117,13 @@ fn slot_hashes_keep_512() {
 fn blockhashes_progress_and_expire() {
     let net = Localnet::start(&["--slot-time-ms", "20"]);
     let payer = net.funded(SOL);
-    let (old, last_valid) = net
-        .rpc
-        .get_latest_blockhash_with_commitment(CommitmentConfig::processed())
-        .unwrap();
-    let height = net
-        .rpc
-        .get_block_height_with_commitment(CommitmentConfig::processed())
-        .unwrap();
-    assert!(
-        last_valid > height && last_valid <= height + 151,
-        "valid until {last_valid} at height {height}"
-    );
-    let valid = |hash: &Hash| {
-        net.rpc
-            .is_blockhash_valid(hash, CommitmentConfig::processed())
-            .unwrap()
-    };
+    let (old, last_valid) = net.rpc.get_latest_blockhash_with_commitment(CommitmentConfig::processed()).unwrap();
+    let height = net.rpc.get_block_height_with_commitment(CommitmentConfig::processed()).unwrap();
+    assert!(last_valid > height && last_valid <= height + 151, "valid until {last_valid} at height {height}");
+    let valid = |hash: &Hash| net.rpc.is_blockhash_valid(hash, CommitmentConfig::processed()).unwrap();
     assert!(valid(&old));
-    assert!(
-        !valid(&Hash::new_from_array([7; 32])),
-        "a hash nobody made is valid"
-    );
-    wait_for("another blockhash", Duration::from_secs(5), || {
-        (net.rpc.get_latest_blockhash().unwrap() != old).then_some(())
-    });
+    assert!(!valid(&Hash::new_from_array([7; 32])), "a hash nobody made is valid");
+    wait_for("another blockhash", Duration::from_secs(5), || (net.rpc.get_latest_blockhash().unwrap() != old).then_some(()));
     let stale = solana_transaction::Transaction::new_signed_with_payer(
         &[transfer(&payer.pubkey(), &payer.pubkey(), 1)],
         Some(&payer.pubkey()),
@@ -180,32 +132,17 @@ fn blockhashes_progress_and_expire() {
     );
 
     let at_expiry = wait_for("the blockhash expires", Duration::from_secs(30), || {
-        (!valid(&old)).then(|| {
-            net.rpc
-                .get_block_height_with_commitment(CommitmentConfig::processed())
-                .unwrap()
-        })
+        (!valid(&old)).then(|| net.rpc.get_block_height_with_commitment(CommitmentConfig::processed()).unwrap())
     });
     println!("valid until {last_valid} was announced; gone at height {at_expiry}");
-    assert!(
-        at_expiry.abs_diff(last_valid) <= 5,
-        "announced {last_valid}, gone at {at_expiry}"
-    );
+    assert!(at_expiry.abs_diff(last_valid) <= 5, "announced {last_valid}, gone at {at_expiry}");
     let refusal = net.rpc.send_transaction(&stale).unwrap_err().to_string();
     assert!(refusal.contains("Blockhash not found"), "{refusal}");
     // Also where no simulation comes first.
-    let skipped = net.try_call(
-        "sendTransaction",
-        json!([encoded(&stale), {"encoding": "base64", "skipPreflight": true}]),
-    );
+    let skipped = net.try_call("sendTransaction", json!([encoded(&stale), {"encoding": "base64", "skipPreflight": true}]));
     println!("an expired blockhash without preflight: {skipped:?}");
     sleep(Duration::from_millis(200));
-    assert!(
-        net.rpc
-            .get_signature_status(&stale.signatures[0])
-            .unwrap()
-            .is_none_or(|status| status.is_err())
-    );
+    assert!(net.rpc.get_signature_status(&stale.signatures[0]).unwrap().is_none_or(|status| status.is_err()));
 }
 
 #[test]
@@ -220,13 +157,6 @@ fn a_restart_is_a_fresh_network() {
     println!("genesis {genesis} then {}", again.ready["genesis_hash"]);
     // Surfpool counts from the same number each time, so a draw at the same slot gives the same seed; see the README.
     let (_, second) = sysvars(&again);
-    let common: Vec<_> = second
-        .iter()
-        .filter(|(slot, hash)| hashes.iter().any(|(s, h)| s == slot && h == hash))
-        .collect();
-    println!(
-        "{} of {} slot hashes are those of the run before",
-        common.len(),
-        second.len()
-    );
+    let common: Vec<_> = second.iter().filter(|(slot, hash)| hashes.iter().any(|(s, h)| s == slot && h == hash)).collect();
+    println!("{} of {} slot hashes are those of the run before", common.len(), second.len());
 }

@@ -42,22 +42,10 @@ pub fn command() -> Command {
 
 /// Runs the command to its end, for arguments that are refused.
 pub fn refused(arguments: &[&str]) -> (i32, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command().args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } = command().args(arguments).output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
-    assert!(
-        stdout.is_empty(),
-        "a refusal belongs on stderr, stdout has {stdout:?}"
-    );
-    (
-        status
-            .code()
-            .unwrap_or_else(|| panic!("killed by a signal; stderr: {stderr}")),
-        stderr,
-    )
+    assert!(stdout.is_empty(), "a refusal belongs on stderr, stdout has {stdout:?}");
+    (status.code().unwrap_or_else(|| panic!("killed by a signal; stderr: {stderr}")), stderr)
 }
 
 /// Two neighbouring ports that were free a moment ago, below the range the system hands out, different for each call.
@@ -79,13 +67,7 @@ pub fn is_free(port: u16) -> bool {
 
 /// Sends a signal, such as `INT`, to a process.
 pub fn send_signal(name: &str, pid: u32) {
-    assert!(
-        Command::new("sh")
-            .args(["-c", &format!("kill -{name} {pid}")])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap().success());
 }
 
 /// Waits for something to become true.
@@ -124,34 +106,16 @@ impl Localnet {
             .unwrap();
         let (send, lines) = mpsc::channel();
         let stdout = child.stdout.take().unwrap();
-        thread::spawn(move || {
-            BufReader::new(stdout)
-                .lines()
-                .map_while(Result::ok)
-                .for_each(|line| drop(send.send(line)))
-        });
+        thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
         let line = lines.recv_timeout(START).unwrap_or_else(|e| {
             let _ = child.kill();
             let mut stderr = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut stderr)
-                .unwrap();
+            child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
             panic!("the network did not start ({e}): {stderr}");
         });
         let ready: Value = serde_json::from_str(&line).unwrap();
-        let rpc = RpcClient::new_with_commitment(
-            ready["rpc"].as_str().unwrap(),
-            CommitmentConfig::confirmed(),
-        );
-        Self {
-            child,
-            port,
-            ready,
-            rpc,
-        }
+        let rpc = RpcClient::new_with_commitment(ready["rpc"].as_str().unwrap(), CommitmentConfig::confirmed());
+        Self { child, port, ready, rpc }
     }
 
     pub fn pid(&self) -> u32 {
@@ -165,9 +129,7 @@ impl Localnet {
     /// Sends a signal and waits for the end.
     pub fn stop_by(&mut self, signal: &str, limit: Duration) -> ExitStatus {
         send_signal(signal, self.child.id());
-        wait_for("the network ends after a signal", limit, || {
-            self.child.try_wait().unwrap()
-        })
+        wait_for("the network ends after a signal", limit, || self.child.try_wait().unwrap())
     }
 
     /// How it ended, if it has.
@@ -177,8 +139,7 @@ impl Localnet {
 
     /// A JSON-RPC call by its name, as another client would make it.
     pub fn call(&self, method: &'static str, params: Value) -> Value {
-        self.try_call(method, params)
-            .unwrap_or_else(|e| panic!("{method}: {e}"))
+        self.try_call(method, params).unwrap_or_else(|e| panic!("{method}: {e}"))
     }
 
     pub fn try_call(&self, method: &'static str, params: Value) -> Result<Value, ClientError> {
@@ -188,16 +149,10 @@ impl Localnet {
     /// A new account with this much from the faucet.
     pub fn funded(&self, lamports: u64) -> Keypair {
         let keypair = Keypair::new();
-        let signature = self.call(
-            "requestAirdrop",
-            json!([keypair.pubkey().to_string(), lamports]),
-        );
+        let signature = self.call("requestAirdrop", json!([keypair.pubkey().to_string(), lamports]));
         let signature = Signature::from_str(signature.as_str().unwrap()).unwrap();
         wait_for("an airdrop is confirmed", Duration::from_secs(30), || {
-            self.rpc
-                .confirm_transaction(&signature)
-                .unwrap()
-                .then_some(())
+            self.rpc.confirm_transaction(&signature).unwrap().then_some(())
         });
         keypair
     }
@@ -205,29 +160,17 @@ impl Localnet {
     /// A signed transaction, with the first signer as payer.
     pub fn sign(&self, instructions: &[Instruction], signers: &[&Keypair]) -> Transaction {
         let blockhash = self.rpc.get_latest_blockhash().unwrap();
-        Transaction::new_signed_with_payer(
-            instructions,
-            Some(&signers[0].pubkey()),
-            signers,
-            blockhash,
-        )
+        Transaction::new_signed_with_payer(instructions, Some(&signers[0].pubkey()), signers, blockhash)
     }
 
     /// Sends and waits for `confirmed`.
-    pub fn send(
-        &self,
-        instructions: &[Instruction],
-        signers: &[&Keypair],
-    ) -> Result<Signature, ClientError> {
-        self.rpc
-            .send_and_confirm_transaction(&self.sign(instructions, signers))
+    pub fn send(&self, instructions: &[Instruction], signers: &[&Keypair]) -> Result<Signature, ClientError> {
+        self.rpc.send_and_confirm_transaction(&self.sign(instructions, signers))
     }
 
     /// The bytecode of a standard program that lives in a single account.
     pub fn elf_of(&self, program: &str) -> Vec<u8> {
-        self.rpc
-            .get_account_data(&program.parse().unwrap())
-            .unwrap()
+        self.rpc.get_account_data(&program.parse().unwrap()).unwrap()
     }
 }
 
@@ -247,11 +190,7 @@ pub const ASSOCIATED_TOKEN: &str = "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL
 
 /// A memo, by any copy of that program.
 pub fn memo(program: &Pubkey, text: &[u8]) -> Instruction {
-    Instruction {
-        program_id: *program,
-        accounts: vec![],
-        data: text.to_vec(),
-    }
+    Instruction { program_id: *program, accounts: vec![], data: text.to_vec() }
 }
 
 /// The Clock sysvar.
@@ -263,41 +202,16 @@ pub struct Clock {
 
 /// Clock and SlotHashes as of one moment.
 pub fn sysvars(net: &Localnet) -> (Clock, Vec<(u64, [u8; 32])>) {
-    let keys = [
-        "SysvarC1ock11111111111111111111111111111111",
-        "SysvarS1otHashes111111111111111111111111111",
-    ];
-    let accounts = net
-        .rpc
-        .get_multiple_accounts(&keys.map(|k| Pubkey::from_str(k).unwrap()))
-        .unwrap();
-    let data = |i: usize| {
-        accounts[i]
-            .as_ref()
-            .expect("the sysvar has an account")
-            .data
-            .clone()
-    };
+    let keys = ["SysvarC1ock11111111111111111111111111111111", "SysvarS1otHashes111111111111111111111111111"];
+    let accounts = net.rpc.get_multiple_accounts(&keys.map(|k| Pubkey::from_str(k).unwrap())).unwrap();
+    let data = |i: usize| accounts[i].as_ref().expect("the sysvar has an account").data.clone();
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     let clock = data(0);
     let hashes = data(1);
-    assert_eq!(
-        hashes.len(),
-        8 + 512 * 40,
-        "the account of SlotHashes always has room for 512 entries"
-    );
+    assert_eq!(hashes.len(), 8 + 512 * 40, "the account of SlotHashes always has room for 512 entries");
     let count = usize::try_from(word(&hashes, 0)).unwrap();
-    let entries = hashes[8..8 + count * 40]
-        .chunks_exact(40)
-        .map(|e| (word(e, 0), e[8..].try_into().unwrap()))
-        .collect();
-    (
-        Clock {
-            slot: word(&clock, 0),
-            unix_timestamp: word(&clock, 32) as i64,
-        },
-        entries,
-    )
+    let entries = hashes[8..8 + count * 40].chunks_exact(40).map(|e| (word(e, 0), e[8..].try_into().unwrap())).collect();
+    (Clock { slot: word(&clock, 0), unix_timestamp: word(&clock, 32) as i64 }, entries)
 }
 
 /// Writes bytes to a file of the test's own folder, and gives its path as text.
