@@ -1,0 +1,198 @@
+//! Providers, checkers, classes, blocks and containers.
+
+use datagalax::{
+    constants::{MAX_AMOUNT, ROWS},
+    instructions::{CreateClassArgs, RegisterContainerArgs},
+};
+use solana_pubkey::Pubkey;
+use solana_signer::Signer;
+
+use crate::{World, addresses, instructions, settings::ATH, world::Key};
+
+/// Base units that every actor's token account starts with.
+pub const PURSE: u64 = MAX_AMOUNT;
+
+/// A registered provider.
+#[derive(Clone)]
+pub struct Provider {
+    /// Id.
+    pub id: u32,
+    /// Cold key.
+    pub owner: Key,
+    /// Hot key.
+    pub operator: Key,
+    /// Payout wallet.
+    pub payout: Pubkey,
+    /// The owner's token account.
+    pub from: Pubkey,
+    /// The payout wallet's token account.
+    pub to: Pubkey,
+}
+
+/// A registered checker.
+#[derive(Clone)]
+pub struct Checker {
+    /// Id.
+    pub id: u32,
+    /// Cold key.
+    pub owner: Key,
+    /// Hot key.
+    pub operator: Key,
+    /// Payout wallet.
+    pub payout: Pubkey,
+    /// Operator's commission, bps.
+    pub commission_bps: u16,
+    /// The owner's token account.
+    pub from: Pubkey,
+    /// The payout wallet's token account.
+    pub to: Pubkey,
+    /// The operator's token account.
+    pub operator_account: Pubkey,
+}
+
+/// A class's arguments: 10 ATH a unit.
+pub fn class_args(id: u16, unit_weight: u16) -> CreateClassArgs {
+    let mut name = [0; 32];
+    name[..4].copy_from_slice(b"test");
+    CreateClassArgs {
+        id,
+        name,
+        stake_base: 10 * ATH,
+        unit_weight,
+        minimum_vram: 1 << 30,
+        reference_throughput: u64::from(unit_weight).max(1) * 1_000,
+    }
+}
+
+/// A container's arguments.
+pub fn container_args(fingerprint: [u8; 32], gpus: u8) -> RegisterContainerArgs {
+    RegisterContainerArgs {
+        fingerprint,
+        operator: crate::world::address_of(&[b"container operator", &fingerprint]),
+        spec_hash: [7; 32],
+        gpus,
+        latitude: 5_236,
+        longitude: 491,
+        region: *b"eu-west\0\0\0\0\0\0\0\0\0",
+        price_per_hour: 2 * ATH,
+        minimum_lease: 600,
+        endpoint: "http://127.0.0.1:9000".into(),
+    }
+}
+
+/// A fingerprint from a number.
+pub fn fingerprint(n: u32) -> [u8; 32] {
+    let mut bytes = [0xfe; 32];
+    bytes[..4].copy_from_slice(&n.to_le_bytes());
+    bytes
+}
+
+impl World {
+    /// Creates a class.
+    pub fn class_of(&mut self, id: u16, unit_weight: u16) {
+        let instruction = instructions::create_class(self, class_args(id, unit_weight));
+        let authority = self.authority.clone();
+        self.must(&[instruction], &[&authority]);
+    }
+
+    /// The keys and token accounts of a provider that is not registered yet.
+    pub fn provider_to_be(&mut self) -> Provider {
+        let (owner, operator) = (self.actor("provider"), self.actor("provider operator"));
+        let payout = self.actor("provider payout").pubkey();
+        let mint = self.mint;
+        Provider {
+            id: self.network().providers,
+            from: self.put_token_account(&mint, &owner.pubkey(), PURSE, "purse"),
+            to: self.put_token_account(&mint, &payout, 0, "payout"),
+            owner,
+            operator,
+            payout,
+        }
+    }
+
+    /// Registers a provider and stakes for it.
+    pub fn provider_with(&mut self, stake: u64) -> Provider {
+        let provider = self.provider_to_be();
+        let register = instructions::register_provider(
+            &provider.owner.pubkey(),
+            provider.id,
+            &provider.operator.pubkey(),
+            &provider.payout,
+        );
+        let mut all = vec![register];
+        if stake > 0 {
+            all.push(instructions::stake(self, &provider, stake));
+        }
+        self.must(&all, &[&provider.owner]);
+        provider
+    }
+
+    /// The keys and token accounts of a checker that is not registered yet.
+    pub fn checker_to_be(&mut self, commission_bps: u16) -> Checker {
+        let (owner, operator) = (self.actor("checker"), self.actor("checker operator"));
+        let payout = self.actor("checker payout").pubkey();
+        let mint = self.mint;
+        Checker {
+            id: self.network().checkers,
+            commission_bps,
+            from: self.put_token_account(&mint, &owner.pubkey(), PURSE, "purse"),
+            to: self.put_token_account(&mint, &payout, 0, "payout"),
+            operator_account: self.put_token_account(&mint, &operator.pubkey(), 0, "commission"),
+            owner,
+            operator,
+            payout,
+        }
+    }
+
+    /// Registers a checker with tickets.
+    pub fn checker_with(&mut self, tickets: u16, commission_bps: u16) -> Checker {
+        let checker = self.checker_to_be(commission_bps);
+        let register = instructions::register_checker(
+            &checker.owner.pubkey(),
+            checker.id,
+            &checker.operator.pubkey(),
+            &checker.payout,
+            commission_bps,
+        );
+        let mut all = vec![register];
+        if tickets > 0 {
+            all.push(instructions::register_tickets(self, &checker, tickets));
+        }
+        self.must(&all, &[&checker.owner]);
+        checker
+    }
+
+    /// Creates the next block in full, paid by the world's payer.
+    pub fn grown_block(&mut self) -> u32 {
+        let (index, payer) = (self.network().blocks, self.payer.pubkey());
+        let mut all = vec![instructions::create_block(&payer, index)];
+        all.extend((0..3).map(|_| instructions::grow_block(&payer, index)));
+        self.must(&all, &[]);
+        assert!(self.is_full(index));
+        index
+    }
+
+    /// Who paid a block's rent.
+    pub fn creator_of(&self, block: u32) -> Pubkey {
+        let data = self.account(&addresses::block(block)).data;
+        let offset = 8 + std::mem::offset_of!(datagalax::state::Block, creator);
+        Pubkey::new_from_array(data[offset..offset + 32].try_into().expect("32 bytes"))
+    }
+
+    /// Registers containers `first..first + count` of a provider into a block; their fingerprints are their numbers.
+    pub fn containers(&mut self, provider: &Provider, class: u16, block: u32, first: u32, count: u32) {
+        let numbers: Vec<u32> = (first..first + count).collect();
+        for batch in numbers.chunks(2) {
+            let all: Vec<_> = batch
+                .iter()
+                .map(|n| instructions::register_container(self, provider, class, block, container_args(fingerprint(*n), 1)))
+                .collect();
+            self.must(&all, &[&provider.owner]);
+        }
+    }
+
+    /// Free rows of a block.
+    pub fn free_rows(&self, block: u32) -> usize {
+        ROWS - usize::from(self.block(block).occupied)
+    }
+}

@@ -1,0 +1,100 @@
+//! Addresses of the program's accounts, derived here once more from the protocol's seeds, so that a wrong seed in the program
+//! shows.
+
+use solana_pubkey::Pubkey;
+
+/// The loader that owns upgradeable programs.
+pub const UPGRADEABLE_LOADER: Pubkey = Pubkey::from_str_const("BPFLoaderUpgradeab1e11111111111111111111111");
+/// The legacy token program.
+pub const TOKEN_PROGRAM: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
+/// The system program.
+pub const SYSTEM_PROGRAM: Pubkey = Pubkey::from_str_const("11111111111111111111111111111111");
+/// The compute-budget program.
+pub const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
+/// Sysvar: the clock.
+pub const CLOCK: Pubkey = Pubkey::from_str_const("SysvarC1ock11111111111111111111111111111111");
+/// Sysvar: hashes of recent slots.
+pub const SLOT_HASHES: Pubkey = Pubkey::from_str_const("SysvarS1otHashes111111111111111111111111111");
+
+/// A vault by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vault {
+    /// What owners staked.
+    Stake,
+    /// What rewards come from.
+    Rewards,
+    /// What users escrowed.
+    Escrow,
+}
+
+impl Vault {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stake, Self::Rewards, Self::Escrow];
+
+    const fn seed(self) -> &'static [u8] {
+        match self {
+            Self::Stake => b"stake",
+            Self::Rewards => b"rewards",
+            Self::Escrow => b"escrow",
+        }
+    }
+}
+
+fn derive(seeds: &[&[u8]]) -> Pubkey {
+    Pubkey::find_program_address(seeds, &datagalax::ID).0
+}
+
+/// The program's data account.
+pub fn program_data() -> Pubkey {
+    Pubkey::find_program_address(&[datagalax::ID.as_ref()], &UPGRADEABLE_LOADER).0
+}
+
+/// The network.
+pub fn network() -> Pubkey {
+    derive(&[b"network"])
+}
+
+/// The ticket set.
+pub fn checker_set() -> Pubkey {
+    derive(&[b"checkers"])
+}
+
+/// A vault's token account.
+pub fn vault(name: Vault) -> Pubkey {
+    derive(&[b"vault", name.seed()])
+}
+
+/// A vault's ledger.
+pub fn ledger(name: Vault) -> Pubkey {
+    derive(&[b"ledger", name.seed()])
+}
+
+/// A class.
+pub fn class(id: u16) -> Pubkey {
+    derive(&[b"class", &id.to_le_bytes()])
+}
+
+/// A provider.
+pub fn provider(id: u32) -> Pubkey {
+    derive(&[b"provider", &id.to_le_bytes()])
+}
+
+/// A container of a provider.
+pub fn container(provider: u32, fingerprint: &[u8; 32]) -> Pubkey {
+    derive(&[b"container", &provider.to_le_bytes(), fingerprint])
+}
+
+/// A block.
+pub fn block(index: u32) -> Pubkey {
+    derive(&[b"block", &index.to_le_bytes()])
+}
+
+/// A checker.
+pub fn checker(id: u32) -> Pubkey {
+    derive(&[b"checker", &id.to_le_bytes()])
+}
+
+/// An epoch.
+pub fn epoch(number: u32) -> Pubkey {
+    derive(&[b"epoch", &number.to_le_bytes()])
+}
