@@ -48,7 +48,8 @@ fn run() -> Result<()> {
     }
     match Arguments::parse().command {
         Task::BuildProgram { program_dir, keep } => {
-            let folder = program_dir.map_or_else(|| Ok(workspace::root()?.join("programs/datagalax")), Ok::<_, anyhow::Error>)?;
+            let folder =
+                program_dir.map_or_else(|| Ok(workspace::root()?.join("programs/datagalax")), Ok::<_, anyhow::Error>)?;
             program::build(&folder, keep).map(drop)
         }
     }

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 
 /// The root of the repository.
 pub fn root() -> Result<PathBuf> {
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let root = manifest.parent().map(Path::to_path_buf).context("xtask lies in a workspace")?;
     Ok(root)
 }

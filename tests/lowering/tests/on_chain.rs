@@ -27,12 +27,13 @@ struct Chain {
     svm: LiteSVM,
     payer: Keypair,
     program: Pubkey,
+    /// Compute units used so far.
+    units: u64,
 }
 
 impl Chain {
     fn start() -> Result<Self> {
-        let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../../target/deploy/datagalax_lowering.so");
+        let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/deploy/datagalax_lowering.so");
         let path = env::var_os("DATAGALAX_LOWERING_SO").map_or(built, PathBuf::from);
         ensure!(
             path.is_file(),
@@ -41,19 +42,12 @@ impl Chain {
             path.display()
         );
         // Without a history, equal transactions may follow each other.
-        let mut svm = LiteSVM::new()
-            .with_sigverify(false)
-            .with_transaction_history(0);
+        let mut svm = LiteSVM::new().with_sigverify(false).with_transaction_history(0);
         let (payer, program) = (Keypair::new(), Pubkey::new_unique());
-        svm.airdrop(&payer.pubkey(), 1_000_000_000_000)
-            .map_err(|e| anyhow!("{e:?}"))?;
+        svm.airdrop(&payer.pubkey(), 1_000_000_000_000).map_err(|e| anyhow!("{e:?}"))?;
         svm.add_program_from_file(program, &path)
             .map_err(|e| anyhow!("{} does not load ({e:?}): build it again", path.display()))?;
-        Ok(Self {
-            svm,
-            payer,
-            program,
-        })
+        Ok(Self { svm, payer, program, units: 0 })
     }
 
     /// The results of operations from `first` on, as the program encodes them.
@@ -64,26 +58,16 @@ impl Chain {
         let mut limit = vec![2];
         limit.extend(1_400_000_u32.to_le_bytes());
         let instructions = [
-            Instruction {
-                program_id: COMPUTE_BUDGET,
-                accounts: vec![],
-                data: limit,
-            },
-            Instruction {
-                program_id: self.program,
-                accounts: vec![],
-                data,
-            },
+            Instruction { program_id: COMPUTE_BUDGET, accounts: vec![], data: limit },
+            Instruction { program_id: self.program, accounts: vec![], data },
         ];
         let message = Message::new(&instructions, Some(&self.payer.pubkey()));
         let transaction = Transaction::new(&[&self.payer], message, self.svm.latest_blockhash());
-        let outcome = self.svm.send_transaction(transaction).map_err(|e| {
-            anyhow!(
-                "operations {first}.. on {a:#x} and {b:#x} failed: {:?}, logs {:?}",
-                e.err,
-                e.meta.logs
-            )
-        })?;
+        let outcome = self
+            .svm
+            .send_transaction(transaction)
+            .map_err(|e| anyhow!("operations {first}.. on {a:#x} and {b:#x} failed: {:?}, logs {:?}", e.err, e.meta.logs))?;
+        self.units += outcome.compute_units_consumed;
         let mut data = outcome.return_data.data;
         // The runtime drops trailing zeros.
         data.resize(count * BYTES, 0);
@@ -113,31 +97,10 @@ impl Chain {
 
 /// Zero, one, the ends of each width, powers of two and their neighbours, shift amounts.
 fn edges() -> Vec<u128> {
-    let mut edges = vec![
-        0,
-        1,
-        2,
-        3,
-        7,
-        10,
-        0x5555_5555_5555_5555,
-        1_000_000_007,
-        10_u128.pow(38),
-        u128::MAX,
-        u128::MAX / 3,
-    ];
-    for bits in [
-        7, 8, 15, 16, 31, 32, 33, 62, 63, 64, 65, 95, 96, 97, 126, 127,
-    ] {
+    let mut edges = vec![0, 1, 2, 3, 7, 10, 0x5555_5555_5555_5555, 1_000_000_007, 10_u128.pow(38), u128::MAX, u128::MAX / 3];
+    for bits in [7, 8, 15, 16, 31, 32, 33, 62, 63, 64, 65, 95, 96, 97, 126, 127] {
         let power = 1_u128 << bits;
-        edges.extend([
-            bits,
-            power - 1,
-            power,
-            power + 1,
-            power.wrapping_neg(),
-            power.wrapping_neg() - 1,
-        ]);
+        edges.extend([bits, power - 1, power, power + 1, power.wrapping_neg(), power.wrapping_neg() - 1]);
     }
     edges.sort_unstable();
     edges.dedup();
@@ -147,10 +110,7 @@ fn edges() -> Vec<u128> {
 /// A value of random length, so that small ones and those with a few set bits occur as well.
 fn random(rng: &mut StdRng) -> u128 {
     let value = match rng.random_range(0..4) {
-        0 => 1_u128
-            .wrapping_shl(rng.random::<u32>())
-            .wrapping_add(rng.random_range(0..3))
-            .wrapping_sub(1),
+        0 => 1_u128.wrapping_shl(rng.random::<u32>()).wrapping_add(rng.random_range(0..3)).wrapping_sub(1),
         _ => rng.random(),
     };
     value.wrapping_shr(rng.random_range(0..128))
@@ -166,10 +126,7 @@ fn edge_values_agree() -> Result<()> {
             compared += chain.compare(a, b)?;
         }
     }
-    println!(
-        "{compared} operations on {} pairs of edge values agree",
-        edges.len() * edges.len()
-    );
+    println!("{compared} operations on {} pairs of edge values agree", edges.len() * edges.len());
     ensure!(compared >= 5000);
     Ok(())
 }
@@ -185,10 +142,9 @@ fn random_values_agree() -> Result<()> {
         let near = (a >> rng.random_range(0..128)).wrapping_add(rng.random_range(0..3));
         compared += chain.compare(a, b)? + chain.compare(a, near)?;
     }
-    println!(
-        "{compared} operations on {} random pairs agree",
-        2 * RANDOM_PAIRS
-    );
+    let pairs = 2 * RANDOM_PAIRS;
+    let units = chain.units / pairs as u64;
+    println!("{compared} operations on {pairs} random pairs agree, {units} compute units a pair");
     ensure!(compared >= 5000);
     Ok(())
 }
@@ -200,9 +156,6 @@ fn the_program_knows_every_operation() -> Result<()> {
     let last = OPERATIONS.len() - 1;
     let (a, b) = (u128::MAX / 7, 12_345);
     let past = chain.run(last + 1, 1, a, b)?;
-    ensure!(
-        past.iter().all(|byte| *byte == 0),
-        "the program knows more operations than this test: build it again"
-    );
+    ensure!(past.iter().all(|byte| *byte == 0), "the program knows more operations than this test: build it again");
     Ok(())
 }

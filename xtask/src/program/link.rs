@@ -1,6 +1,7 @@
 //! From the program's bitcode to the file that the chain loads: lowering and optimising in turns, then the link.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -23,6 +24,11 @@ const FEATURES: &str = "+allows-misaligned-mem-access";
 const FRAME: u32 = 4096;
 /// Every known program settles after three rounds.
 const ROUNDS: usize = 10;
+/// What makes the lowered text small again. No inlining: rustc's own optimiser has done that, and functions that it left
+/// apart (such as Anchor's wrapper of each instruction) would share one stack frame.
+const FIRST_PASSES: &str = "function(lower-atomic,sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,gvn,\
+                            instcombine<no-verify-fixpoint>,simplifycfg,dse,dce)";
+const PASSES: &str = "function(sroa,simplifycfg,dce)";
 /// The memory functions come from calls that the back end itself makes, so they must outlive the last optimisation.
 const EXPORTS: &str = "entrypoint,memcpy,memmove,memset,memcmp";
 
@@ -56,12 +62,11 @@ fn lower_until_settled(bitcode: &Path, work: &Path) -> Result<PathBuf> {
         }
         let (from, to) = (file(format!("{round}.lowered.ll")), file(format!("{round}.optimised.ll")));
         fs::write(&from, &ir)?;
-        let passes = if round == 0 { "lower-atomic,globaldce,default<O3>" } else { "globaldce,function(simplifycfg,sroa,dce)" };
+        let passes = if round == 0 { FIRST_PASSES } else { PASSES };
         let mut command = tool(OPT);
         command
             .args(["-S", "-mtriple=bpfel", "-internalize-public-api-list=entrypoint"])
-            .arg(format!("-passes=internalize,forceattrs,{passes},instnamer"))
-            .args(instruction_handlers(&ir).map(|name| format!("--force-attribute={name}:noinline")))
+            .arg(format!("-passes=internalize,globaldce,{passes},instnamer"))
             .arg(&from)
             .arg("-o")
             .arg(&to);
@@ -71,24 +76,55 @@ fn lower_until_settled(bitcode: &Path, work: &Path) -> Result<PathBuf> {
     bail!("the lowering has not settled after {ROUNDS} rounds; see {}", work.display())
 }
 
-/// Anchor's wrapper of each instruction. Inlined into the dispatcher they would share one stack frame.
-fn instruction_handlers(ir: &str) -> impl Iterator<Item = &str> {
-    ir.lines()
-        .filter(|line| line.starts_with("define "))
-        .filter_map(|line| line.split_once('@')?.1.split_once('('))
-        .map(|(name, _)| name)
-        .filter(|name| name.contains("10___handlers"))
-}
-
 fn back_end(bitcode: &Path, output: &Path) -> Result<()> {
     let mut command = tool(SBPF_LINKER);
     command
-        .args(["--arch", "v0", "--cpu", "v2", "--cpu-features", FEATURES, "--export", EXPORTS, "-O", "1", "--deploy", "false"])
+        .args([
+            "--arch",
+            "v0",
+            "--cpu",
+            "v2",
+            "--cpu-features",
+            FEATURES,
+            "--export",
+            EXPORTS,
+            "-O",
+            "1",
+            "--deploy",
+            "false",
+        ])
         .arg(format!("--llvm-args=--bpf-stack-size={FRAME}"))
         .arg("-o")
         .arg(output)
         .arg(bitcode);
-    run(&mut command)
+    let result = command.output().with_context(|| format!("cannot start {SBPF_LINKER}: run `cargo xtask setup`"))?;
+    if result.status.success() {
+        return Ok(());
+    }
+    let messages = String::from_utf8_lossy(&result.stderr);
+    let refusals = refusals(&messages);
+    ensure!(refusals.is_empty(), "{}", refusals.into_iter().collect::<Vec<_>>().join("\n"));
+    bail!("{SBPF_LINKER} failed ({}):\n{}", result.status, messages.trim_end())
+}
+
+/// The back end's refusals, one line a function.
+fn refusals(messages: &str) -> BTreeSet<String> {
+    messages
+        .lines()
+        .filter_map(|line| line.split_once("in function ")?.1.split_once(' '))
+        .map(|(function, rest)| {
+            let reason = rest.rsplit_once("): ").map_or(rest, |(_, reason)| reason);
+            let function = lower::readable(function);
+            if reason.contains("stack limit is exceeded") {
+                format!(
+                    "function {function} needs more than the {FRAME} bytes of stack that the chain gives a function: keep big \
+                     values in account data, and put parts of it into functions of their own with #[inline(never)]"
+                )
+            } else {
+                format!("function {function}: {reason}")
+            }
+        })
+        .collect()
 }
 
 /// A tool from PATH, or from where cargo installs.
@@ -106,7 +142,12 @@ pub fn tool(name: &str) -> Command {
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot start {name}: run `cargo xtask setup`"))?;
-    ensure!(output.status.success(), "{name} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+    ensure!(
+        output.status.success(),
+        "{name} failed ({}):\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
     Ok(())
 }
 
@@ -116,7 +157,17 @@ mod helpers;
 
 #[cfg(test)]
 mod tests {
-    use super::helpers;
+    use super::{helpers, refusals};
+
+    #[test]
+    fn the_back_ends_refusals_name_functions() {
+        let messages = "ERROR llvm: <unknown>:0:0: in function _ZN4name3big17h0123456789abcdefE i64 (i64): Looks like the BPF \
+                        stack limit is exceeded. Please\n\nERROR llvm: <unknown>:0:0: in function f void (ptr): too many arguments\n";
+        let got: Vec<String> = refusals(messages).into_iter().collect();
+        assert_eq!(got.len(), 2, "{got:?}");
+        assert_eq!(got[0], "function f: too many arguments");
+        assert!(got[1].starts_with("function name::big needs more than the 4096 bytes"), "{got:?}");
+    }
 
     /// Operands around every power of two.
     fn edges() -> Vec<u128> {

@@ -103,7 +103,8 @@ fn from_registries(program: &Crate, deployed: &Path, keep: bool) -> Result<()> {
     let result = link::link(&compiled, work.path(), &linked);
     if result.is_err() {
         let kept = work.keep();
-        return result.with_context(|| format!("cannot make a program of {} (intermediates: {})", program.library, kept.display()));
+        return result
+            .with_context(|| format!("cannot make a program of {} (intermediates: {})", program.library, kept.display()));
     }
     fs::rename(&linked, deployed).with_context(|| format!("cannot write {}", deployed.display()))?;
     if keep {
@@ -111,4 +112,3 @@ fn from_registries(program: &Crate, deployed: &Path, keep: bool) -> Result<()> {
     }
     Ok(())
 }
-

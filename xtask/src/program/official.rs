@@ -44,9 +44,10 @@ pub fn find() -> Result<Tools, Missing> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = platform_tools(&text).ok_or(Missing::Command)?.to_owned();
-    let compiler = env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(format!(
-        ".cache/solana/{version}/platform-tools/rust/bin/rustc"
-    ));
+    let compiler = env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_default()
+        .join(format!(".cache/solana/{version}/platform-tools/rust/bin/rustc"));
     let rustc = Command::new(compiler).arg("--version").output();
     let rustc = rustc.ok().filter(|output| output.status.success()).ok_or(Missing::PlatformTools(version.clone()))?;
     let rustc = String::from_utf8_lossy(&rustc.stdout).trim().to_owned();

@@ -41,13 +41,17 @@ fn flags(library: &Path, program: &Crate) -> Result<Vec<String>> {
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
         .context("neither CARGO_HOME nor HOME is set")?;
     let mut flags: Vec<String> =
-        ["-Zunstable-options", "-Cpanic=immediate-abort", "-Crelocation-model=static", "-Ctarget-cpu=v2"].map(Into::into).into();
+        ["-Zunstable-options", "-Cpanic=immediate-abort", "-Crelocation-model=static", "-Ctarget-cpu=v2"]
+            .map(Into::into)
+            .into();
     flags.push(format!("-Clinker={LINKER}"));
-    for (path, name) in
-        [(cargo_home.as_path(), "/cargo"), (library, "/library"), (&workspace::root()?, "/datagalax"), (&program.workspace, "/program")]
-    {
-        flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+    let root = workspace::root()?;
+    let mut paths = vec![(cargo_home.as_path(), "/cargo"), (library, "/library"), (&root, "/datagalax")];
+    // The same flags for all programs of this repository, or each would rebuild the library that the others have built.
+    if !program.workspace.starts_with(&root) {
+        paths.push((&program.workspace, "/program"));
     }
+    flags.extend(paths.into_iter().map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())));
     Ok(flags)
 }
 
@@ -108,7 +112,13 @@ pub fn compile_helpers(compiled: &Compiled, to: &Path) -> Result<()> {
     let root = workspace::root()?;
     let status = Command::new(RUSTC)
         .args(["--edition=2024", "--crate-type=lib", "--crate-name=sbf_helpers", "--emit=llvm-bc", "--target", TARGET])
-        .args(["-Copt-level=1", "-Ccodegen-units=1", "-Cpanic=immediate-abort", "-Ctarget-cpu=v2", "-Crelocation-model=static"])
+        .args([
+            "-Copt-level=1",
+            "-Ccodegen-units=1",
+            "-Cpanic=immediate-abort",
+            "-Ctarget-cpu=v2",
+            "-Crelocation-model=static",
+        ])
         .args(["-Coverflow-checks=off", "-Zunstable-options", "-Zcrate-attr=no_std", "-Aimproper_ctypes_definitions"])
         .arg(format!("--extern=core={}", compiled.core.display()))
         .arg(format!("--extern=noprelude:compiler_builtins={}", compiled.builtins.display()))

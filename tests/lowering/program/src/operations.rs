@@ -42,31 +42,19 @@ encode_integers!(u8, i8, u16, i16, u32, i32, u64, i64, u128, i128);
 
 impl Encode for bool {
     fn encode(self) -> Outcome {
-        Outcome {
-            value: 0,
-            flag: self,
-        }
+        Outcome { value: 0, flag: self }
     }
 }
 
 impl<T: Encode> Encode for Option<T> {
     fn encode(self) -> Outcome {
-        self.map_or(
-            Outcome {
-                value: 0,
-                flag: true,
-            },
-            Encode::encode,
-        )
+        self.map_or(Outcome { value: 0, flag: true }, Encode::encode)
     }
 }
 
 impl<T: Encode> Encode for (T, bool) {
     fn encode(self) -> Outcome {
-        Outcome {
-            flag: self.1,
-            ..self.0.encode()
-        }
+        Outcome { flag: self.1, ..self.0.encode() }
     }
 }
 
@@ -190,27 +178,20 @@ fn eight(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64) -> u64 
 /// A result of two registers.
 #[inline(never)]
 fn wide(a: u64, b: u64) -> (u64, u64) {
-    (
-        a.wrapping_mul(3).wrapping_add(b),
-        b.wrapping_mul(5).wrapping_sub(a),
-    )
+    (a.wrapping_mul(3).wrapping_add(b), b.wrapping_mul(5).wrapping_sub(a))
 }
 
 /// Arguments and result that are all wide.
 #[inline(never)]
 fn six_wide(a: u128, b: u128, c: u128, d: u128, e: u8, f: u128) -> u128 {
-    a.wrapping_mul(b)
-        .wrapping_add(c.rotate_left(u32::from(e)))
-        .wrapping_sub(d ^ f)
+    a.wrapping_mul(b).wrapping_add(c.rotate_left(u32::from(e))).wrapping_sub(d ^ f)
 }
 
 /// Recursion that no inlining can remove, with too many arguments and a wide result.
 #[inline(never)]
 fn ackermann_like(a: u64, b: u64, c: u64, m: u64, n: u64, depth: u64, sum: u128) -> u128 {
     if m == 0 || depth == 0 {
-        return sum
-            .wrapping_mul(u128::from(a))
-            .wrapping_add(u128::from(b ^ c) + u128::from(n));
+        return sum.wrapping_mul(u128::from(a)).wrapping_add(u128::from(b ^ c) + u128::from(n));
     }
     let inner = ackermann_like(b, c, a, m - 1, n, depth - 1, sum.wrapping_add(1));
     ackermann_like(c, inner as u64, b, m - 1, n + 1, depth - 1, inner).wrapping_add(inner >> 3)
@@ -244,9 +225,7 @@ fn through_table(a: u128, b: u128) -> u128 {
     let mut total = 0_u128;
     for at in 0..table.len() as u64 {
         let chosen = table[((a as u64 ^ at) % 3) as usize];
-        total = total
-            .wrapping_mul(31)
-            .wrapping_add(chosen.apply(a, b, a as u64, at));
+        total = total.wrapping_mul(31).wrapping_add(chosen.apply(a, b, a as u64, at));
     }
     total
 }

@@ -13,10 +13,7 @@ use super::{
 /// turn them back into what they replace.
 pub const HELPERS: [(&str, &str); 2] = [
     ("__sbf_umulh", "declare i64 @__sbf_umulh(i64, i64) nounwind willreturn memory(none)"),
-    (
-        "__sbf_udivmod",
-        "declare void @__sbf_udivmod(ptr, i64, i64, i64, i64) nounwind willreturn memory(argmem: write)",
-    ),
+    ("__sbf_udivmod", "declare void @__sbf_udivmod(ptr, i64, i64, i64, i64) nounwind willreturn memory(argmem: write)"),
 ];
 
 static BINARY: LazyLock<Regex> = LazyLock::new(|| {
@@ -41,7 +38,8 @@ pub fn binary(text: &mut Text, line: &str) -> bool {
             let (a, b) = (limbs(text, a), limbs(text, b));
             let low = text.let_(format!("mul i64 {}, {}", a.0, b.0));
             let high = multiply_high(text, &a.0, &b.0);
-            let (first, second) = (text.let_(format!("mul i64 {}, {}", a.0, b.1)), text.let_(format!("mul i64 {}, {}", a.1, b.0)));
+            let (first, second) =
+                (text.let_(format!("mul i64 {}, {}", a.0, b.1)), text.let_(format!("mul i64 {}, {}", a.1, b.0)));
             let cross = text.let_(format!("add i64 {first}, {second}"));
             let high = text.let_(format!("add i64 {high}, {cross}"));
             join(text, dst, &(low, high));
@@ -171,10 +169,7 @@ fn unsigned_overflow(text: &mut Text, a: &str, b: &str) -> (String, String) {
 fn divide(text: &mut Text, dst: &str, quotient: bool, a: &Limbs, b: &Limbs) {
     let slot = text.slot("[4 x i64]");
     text.line(format!("  call void @llvm.lifetime.start.p0(ptr {slot})"));
-    text.line(format!(
-        "  call void @__sbf_udivmod(ptr {slot}, i64 {}, i64 {}, i64 {}, i64 {})",
-        a.0, a.1, b.0, b.1
-    ));
+    text.line(format!("  call void @__sbf_udivmod(ptr {slot}, i64 {}, i64 {}, i64 {}, i64 {})", a.0, a.1, b.0, b.1));
     let first = if quotient { 0 } else { 16 };
     let low = text.let_(format!("getelementptr i8, ptr {slot}, i64 {first}"));
     let low = text.let_(format!("load i64, ptr {low}, align 8"));

@@ -95,8 +95,18 @@ pub fn define(text: &mut Text, definition: &Definition<'_>, attributes: &Attribu
     let plan = convention(&definition.params, definition.result)?;
     // Attributes of the result, such as `range(i64 0, 2)`, would not fit `void`.
     const KEEP: [&str; 12] = [
-        "define", "internal", "private", "hidden", "protected", "weak", "weak_odr", "linkonce_odr", "dso_local", "fastcc",
-        "coldcc", "external",
+        "define",
+        "internal",
+        "private",
+        "hidden",
+        "protected",
+        "weak",
+        "weak_odr",
+        "linkonce_odr",
+        "dso_local",
+        "fastcc",
+        "coldcc",
+        "external",
     ];
     let head = definition.head.split_whitespace().filter(|word| KEEP.contains(word)).collect::<Vec<_>>().join(" ");
     let mut params = Vec::new();

@@ -12,9 +12,11 @@ const UNDEFINED_ALLOWED: [&str; 5] = ["abort", "memcpy", "memmove", "memset", "m
 
 static WIDE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r" = (mul|udiv|urem|sdiv|srem|shl|lshr|ashr) (?:nuw |nsw |exact )*i(\d+) [^\s,]+, ([^\s,]+)"));
-static ATOMIC: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s+(?:%\S+ = )?(cmpxchg|atomicrmw|fence|load atomic|store atomic) "));
+static ATOMIC: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^\s+(?:%\S+ = )?(cmpxchg|atomicrmw|fence|load atomic|store atomic) "));
 static FLOAT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r" = (fadd|fsub|fmul|fdiv|frem|fneg|fcmp|uitofp|sitofp|fptoui|fptosi|fpext|fptrunc) "));
+static MUTABLE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"^(@(?:"[^"]*"|[-\w.$]+)) = (?:[^"@]* )?global "#));
 
 /// Fails if the module holds an instruction or a symbol that the chain lacks. `helpers` are the symbols that join later.
 pub fn refuse(ir: &str, helpers: &[&str]) -> Result<()> {
@@ -22,6 +24,9 @@ pub fn refuse(ir: &str, helpers: &[&str]) -> Result<()> {
     for line in ir.lines() {
         if let Some(found) = definition(line) {
             function = found.name;
+        }
+        if let Some(found) = MUTABLE.captures(line).filter(|found| !found[1].starts_with("@llvm.")) {
+            bail!("the static {} can be written, which programs on chain cannot have", readable(&found[1]));
         }
         if let Some(what) = unsupported(line) {
             bail!(
@@ -31,7 +36,8 @@ pub fn refuse(ir: &str, helpers: &[&str]) -> Result<()> {
                 line.trim()
             );
         }
-        let Some(name) = line.strip_prefix("declare ").and_then(|l| l.split_once('@')).and_then(|(_, l)| l.split_once('(')) else {
+        let Some(name) = line.strip_prefix("declare ").and_then(|l| l.split_once('@')).and_then(|(_, l)| l.split_once('('))
+        else {
             continue;
         };
         let name = name.0.trim_matches('"');
@@ -70,7 +76,8 @@ fn unsupported(line: &str) -> Option<String> {
 
 /// A symbol as its author would write it.
 pub fn readable(symbol: &str) -> String {
-    rustc_demangle::demangle(symbol.trim_start_matches('@').trim_matches('"')).to_string()
+    // Without the hash that tells versions of a crate apart.
+    format!("{:#}", rustc_demangle::demangle(symbol.trim_start_matches('@').trim_matches('"')))
 }
 
 #[cfg(test)]
@@ -104,5 +111,8 @@ mod tests {
         assert!(refuse("declare i64 @__sbf_umulh(i64, i64)\ndeclare i64 @sol_log_(ptr, i64)\n", &["__sbf_umulh"]).is_ok());
         let error = refuse("declare void @pthread_create(ptr)\n", &[]).expect_err("not on chain");
         assert!(error.to_string().contains("pthread_create"), "{error}");
+        let error = refuse("@COUNT = internal unnamed_addr global i64 0, align 8\n", &[]).expect_err("writable");
+        assert!(error.to_string().contains("COUNT"), "{error}");
+        assert!(refuse("@NAME = internal unnamed_addr constant [4 x i8] c\" global \"\n", &[]).is_ok());
     }
 }

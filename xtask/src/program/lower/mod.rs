@@ -7,7 +7,7 @@ mod function;
 mod syntax;
 
 pub use arithmetic::HELPERS;
-pub use check::refuse;
+pub use check::{readable, refuse};
 
 use std::sync::LazyLock;
 

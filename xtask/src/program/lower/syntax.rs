@@ -7,8 +7,7 @@ use regex::Regex;
 /// A function's or a value's name after its sigil, quoted or not.
 const NAME: &str = r#"(?:"[^"]*"|[-\w.$]+)"#;
 
-static CALL: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"^\s+(?:(%\S+) = )?(?:tail |notail |musttail )?call (.*)$"));
+static CALL: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s+(?:(%\S+) = )?(?:tail |notail |musttail )?call (.*)$"));
 static CALLEE: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(r"[@%]{NAME}\(")));
 static DEFINED: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(r"@{NAME}\(")));
 
@@ -201,10 +200,8 @@ pub fn registers(ty: &str) -> u64 {
     if let Some(fields) = ty.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
         return split(fields).into_iter().map(registers).sum();
     }
-    if let Some((count, element)) = ty
-        .strip_prefix(['[', '<'])
-        .and_then(|t| t.strip_suffix([']', '>']))
-        .and_then(|t| t.split_once(" x "))
+    if let Some((count, element)) =
+        ty.strip_prefix(['[', '<']).and_then(|t| t.strip_suffix([']', '>'])).and_then(|t| t.split_once(" x "))
     {
         return count.trim().parse::<u64>().unwrap_or(1) * registers(element);
     }
