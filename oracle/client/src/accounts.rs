@@ -70,8 +70,6 @@ pub enum AccountError {
 pub trait AccountType: Pod + Discriminator {
     /// The name in messages.
     const NAME: &'static str;
-    /// Whether bytes may follow the type (a growable array).
-    const HAS_TAIL: bool = false;
 }
 
 macro_rules! account_types {
@@ -83,7 +81,6 @@ account_types! {
 }
 impl AccountType for CheckerSetHeader {
     const NAME: &'static str = "checker set";
-    const HAS_TAIL: bool = true;
 }
 
 fn check<'a, T: AccountType>(address: &Address, account: &'a Account) -> Result<&'a [u8], AccountError> {

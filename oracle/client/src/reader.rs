@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     Address,
-    accounts::{AccountError, AccountType, decode, decode_checker_set},
+    accounts::{AccountError, AccountType, DISCRIMINATOR_LEN, decode, decode_checker_set},
     addresses::{self, PROGRAM, Vault},
     rpc::{Rpc, RpcError},
     token,
@@ -227,6 +227,18 @@ impl Reader {
         let account = account.ok_or(AccountError::NotFound { what: CheckerSetHeader::NAME, address })?;
         let (header, tickets) = decode_checker_set(&address, &account)?;
         Ok(CheckerSet { header, tickets })
+    }
+
+    /// The checker set's counts, without its entries.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn checker_set_header(&self) -> Result<CheckerSetHeader, ReadError> {
+        let address = addresses::checker_set();
+        let bytes = DISCRIMINATOR_LEN + size_of::<CheckerSetHeader>();
+        let account = self.rpc.heads(&[address], bytes).await?.into_iter().next().flatten();
+        let account = account.ok_or(AccountError::NotFound { what: CheckerSetHeader::NAME, address })?;
+        Ok(*decode::<CheckerSetHeader>(&address, &account)?)
     }
 
     /// An epoch by number.

@@ -80,6 +80,9 @@ impl Rpc for Cluster {
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.answer(vec![None; addresses.len()])
     }
+    fn heads<'a>(&'a self, addresses: &'a [Address], _: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
+        self.accounts(addresses)
+    }
     fn program_accounts<'a>(
         &'a self,
         _: &'a Address,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use solana_account::Account;
-use solana_account_decoder_client_types::{UiAccount, UiAccountEncoding};
+use solana_account_decoder_client_types::{UiAccount, UiAccountEncoding, UiDataSliceConfig};
 use solana_client::{
     client_error::{ClientError, ClientErrorKind},
     nonblocking::{pubsub_client::PubsubClient, rpc_client::RpcClient},
@@ -96,6 +96,26 @@ impl HttpRpc {
         })
     }
 
+    async fn read(&self, addresses: &[Address], config: RpcAccountInfoConfig) -> Result<Vec<Option<Account>>, RpcError> {
+        let mut accounts = Vec::with_capacity(addresses.len());
+        for part in addresses.chunks(MAX_ACCOUNTS) {
+            let read = self
+                .client
+                .get_multiple_ui_accounts_with_config(part, config.clone())
+                .await
+                .map_err(|e| self.error(e))?
+                .value;
+            if read.len() != part.len() {
+                let reason = format!("{} accounts for {} addresses", read.len(), part.len());
+                return Err(RpcError::Unreadable { url: self.url.clone(), reason });
+            }
+            for (address, account) in part.iter().zip(read) {
+                accounts.push(account.map(|a| self.account(address, &a)).transpose()?);
+            }
+        }
+        Ok(accounts)
+    }
+
     async fn socket(&self, url: &str) -> Option<Arc<PubsubClient>> {
         let mut socket = self.socket.lock().await;
         if let Some(open) = &*socket {
@@ -160,26 +180,12 @@ impl Rpc for HttpRpc {
     }
 
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
-        async move {
-            let mut accounts = Vec::with_capacity(addresses.len());
-            for part in addresses.chunks(MAX_ACCOUNTS) {
-                let read = self
-                    .client
-                    .get_multiple_ui_accounts_with_config(part, account_config())
-                    .await
-                    .map_err(|e| self.error(e))?
-                    .value;
-                if read.len() != part.len() {
-                    let reason = format!("{} accounts for {} addresses", read.len(), part.len());
-                    return Err(RpcError::Unreadable { url: self.url.clone(), reason });
-                }
-                for (address, account) in part.iter().zip(read) {
-                    accounts.push(account.map(|a| self.account(address, &a)).transpose()?);
-                }
-            }
-            Ok(accounts)
-        }
-        .boxed()
+        self.read(addresses, account_config()).boxed()
+    }
+
+    fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
+        let data_slice = Some(UiDataSliceConfig { offset: 0, length: bytes });
+        self.read(addresses, RpcAccountInfoConfig { data_slice, ..account_config() }).boxed()
     }
 
     fn program_accounts<'a>(
@@ -269,7 +275,7 @@ impl Rpc for HttpRpc {
                     status.map(|s| Status {
                         slot: s.slot,
                         confirmed: s.satisfies_commitment(commitment),
-                        outcome: s.err.map_or(Ok(()), |e| Err(e.into())),
+                        outcome: s.err.map_or(Ok(()), Err),
                     })
                 })
                 .collect())

@@ -114,6 +114,9 @@ pub trait Rpc: Send + Sync + 'static {
     /// Accounts by address, `None` where nothing lives; any number of them.
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
 
+    /// The first `bytes` bytes of accounts by address: for growable accounts of which only the head is of interest.
+    fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
+
     /// All accounts of a program whose data begins with these bytes, in no particular order.
     fn program_accounts<'a>(
         &'a self,

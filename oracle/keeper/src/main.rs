@@ -1,0 +1,137 @@
+//! `datagalax-keeper`: moves the epochs of a Datagalax network on.
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use datagalax_client::{
+    Pipeline, keys,
+    pipeline::{DirectoryStore, Settings},
+    rpc::HttpRpc,
+};
+use datagalax_keeper::{ClusterChain, Keeper};
+use solana_signer::Signer;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tracing_subscriber::EnvFilter;
+
+/// The exit status of a bad command line (`EX_USAGE`).
+const USAGE: u8 = 64;
+/// How long actions on their way may take after a signal to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Moves the epochs of a Datagalax network on: advances, churns, draws, seats and tallies, whenever one of them is due.
+/// Anybody may run one; several side by side do no harm.
+#[derive(Parser)]
+#[command(name = "datagalax-keeper", version)]
+struct Options {
+    /// JSON-RPC URL of a node
+    #[arg(long, env = "DATAGALAX_RPC", default_value = "http://127.0.0.1:8899", value_name = "URL")]
+    rpc: String,
+    /// WebSocket URL of the node; without it, the RPC's port plus one
+    #[arg(long, env = "DATAGALAX_WS", value_name = "URL")]
+    ws: Option<String>,
+    /// Solana JSON keypair file of the fee payer
+    #[arg(long, env = "DATAGALAX_KEYPAIR", value_name = "FILE")]
+    keypair: PathBuf,
+    /// Folder for transactions on their way, used by this keeper alone; without it, beside the keypair file
+    #[arg(long, env = "DATAGALAX_KEEPER_PENDING", value_name = "DIR")]
+    pending: Option<PathBuf>,
+    /// Price of a compute unit in micro-lamports
+    #[arg(long, default_value_t = 0, value_name = "MICRO-LAMPORTS")]
+    priority_fee: u64,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `warn,datagalax_keeper=debug`
+    #[arg(long, env = "DATAGALAX_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(e) => {
+            // Where even that cannot be printed, the status still says it.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let filter = match EnvFilter::try_new(&options.log) {
+        Ok(filter) => filter,
+        Err(e) => {
+            eprintln!("datagalax-keeper: --log `{}` is not a filter ({e}): write for example info or debug", options.log);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if std::io::stderr().is_terminal() {
+        logs.compact().init()
+    } else {
+        logs.compact().with_ansi(false).init()
+    }
+
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("datagalax-keeper: the async runtime cannot be started: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(options));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("datagalax-keeper: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<()> {
+    let (stop_sender, stop) = watch::channel(false);
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+
+    let payer = Arc::new(keys::load(&options.keypair)?);
+    let ws = options.ws.unwrap_or_else(|| HttpRpc::default_ws(&options.rpc));
+    let rpc = Arc::new(HttpRpc::new(&options.rpc, Some(&ws)));
+    let pending = options.pending.unwrap_or_else(|| {
+        let mut name = options.keypair.clone().into_os_string();
+        name.push(".pending");
+        name.into()
+    });
+    let store = Arc::new(DirectoryStore::open(&pending)?);
+    let settings = Settings { priority_fee: options.priority_fee, ..Settings::default() };
+    let pipeline = Pipeline::new(rpc, payer.clone(), store, settings);
+    let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws)));
+
+    let work = async {
+        let mut stopped = stop.clone();
+        tokio::select! {
+            started = keeper.start() => started?,
+            _ = stopped.changed() => return Ok(()),
+        }
+        tracing::info!(rpc = options.rpc, payer = %payer.pubkey(), "keeping");
+        if let Err(e) = keeper.chain().pipeline().resolve_pending().await {
+            // Keeping is idempotent on chain: what is still open there is refused or done, so work goes on.
+            tracing::warn!("{e}");
+        }
+        keeper.run(stop).await;
+        anyhow::Ok(())
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return outcome,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop_sender.send_replace(true);
+    // Whatever takes longer is in the pending store and is resolved at the next start.
+    match timeout(GRACE, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Ok(()),
+    }
+}
