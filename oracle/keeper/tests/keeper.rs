@@ -145,7 +145,7 @@ impl ModelChain {
     fn fails(&self) -> bool {
         let mut calls = self.calls.lock().unwrap();
         *calls += 1;
-        self.fail_every > 0 && *calls % self.fail_every == 0
+        self.fail_every > 0 && (*calls).is_multiple_of(self.fail_every)
     }
 }
 
