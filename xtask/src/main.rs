@@ -1,6 +1,12 @@
 //! Developer commands of Datagalax: `cargo xtask <command>`.
 
+mod demo;
+mod idl;
+mod localnet;
 mod program;
+mod progress;
+mod setup;
+mod test;
 mod workspace;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -18,7 +24,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds an on-chain program into target/deploy.
+    /// Installs the tools that are missing, or prints how to. The other commands call it.
+    Setup,
+    /// Builds an on-chain program into target/deploy, and prints its size and hash.
     BuildProgram {
         /// Folder of the program crate [default: programs/datagalax of this repository].
         #[arg(long)]
@@ -26,6 +34,30 @@ enum Task {
         /// Keep the intermediate files of the lowering.
         #[arg(long)]
         keep: bool,
+    },
+    /// Writes the program's interface description, programs/datagalax/idl/datagalax.json.
+    Idl {
+        /// Only fail if the file is stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs the local Solana network.
+    Localnet {
+        /// Arguments of the network; see `cargo xtask localnet -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs the whole network on this machine until a reward is claimed.
+    Demo {
+        /// Arguments of the demo; see `cargo xtask demo -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs every check and test.
+    Test {
+        /// Run long tests in full.
+        #[arg(long)]
+        long: bool,
     },
 }
 
@@ -47,10 +79,21 @@ fn run() -> Result<()> {
         return program::keep_bitcode(args);
     }
     match Arguments::parse().command {
-        Task::BuildProgram { program_dir, keep } => {
-            let folder =
-                program_dir.map_or_else(|| Ok(workspace::root()?.join("programs/datagalax")), Ok::<_, anyhow::Error>)?;
-            program::build(&folder, keep).map(drop)
+        Task::Setup => {
+            setup::run()?;
+            println!("setup: everything is here");
+            Ok(())
         }
+        Task::BuildProgram { program_dir, keep } => {
+            setup::run()?;
+            program::build(&program_dir.map_or_else(workspace::program, Ok)?, keep).map(drop)
+        }
+        Task::Idl { check } => {
+            setup::run()?;
+            idl::run(check)
+        }
+        Task::Localnet { args } => localnet::run(&args),
+        Task::Demo { args } => demo::run(&args),
+        Task::Test { long } => test::run(long),
     }
 }

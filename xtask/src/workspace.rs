@@ -31,6 +31,11 @@ pub fn deploy() -> Result<PathBuf> {
     Ok(target()?.join("deploy"))
 }
 
+/// The folder of the on-chain program.
+pub fn program() -> Result<PathBuf> {
+    Ok(root()?.join("programs/datagalax"))
+}
+
 /// The cargo that runs this program, without what it told us about ourselves.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

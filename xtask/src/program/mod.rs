@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 
 use crate::workspace;
 
-pub use link::{LLVM_LINK, OPT, SBPF_LINKER, tool};
+pub use link::{SBPF_LINKER, tool};
 pub use linker::keep_bitcode;
-pub use official::{Tools, find as official_tools};
-pub use target::{COMPILER, LINKER, RUSTC, SOURCES};
+pub use official::find as official_tools;
+pub use target::{COMPILER, LINKER, RUSTC};
 
 /// A program crate.
 pub struct Crate {

@@ -48,11 +48,7 @@ pub unsafe extern "C" fn entrypoint(input: *const u8) -> u64 {
     let (a, b) = (operand(0), operand(16));
     let mut results = [0_u8; RETURN_LIMIT];
     let mut length = 0;
-    for (_, operation) in OPERATIONS
-        .iter()
-        .skip(usize::from(*first))
-        .take(usize::from(*count))
-    {
+    for (_, operation) in OPERATIONS.iter().skip(usize::from(*first)).take(usize::from(*count)) {
         let Some(place) = results.get_mut(length..length + BYTES) else {
             return 3;
         };

@@ -125,7 +125,7 @@ operations! {
     "u128 rem": u128, a, b => a.checked_rem(b);
     "u128 div by word": u128, a, b => a.checked_div(b & u128::from(u64::MAX));
     "u128 div by half word": u128, a, b => a.checked_div(b & u128::from(u32::MAX));
-    "u128 div by near": u128, a, b => (a | 1) / (a >> 1 | 1) ^ b;
+    "u128 div by near": u128, a, b => ((a | 1) / ((a >> 1) | 1)) ^ b;
     "u128 constants": u128, a, b => (a / 10).wrapping_add(b / 1_000_000_007) ^ (a % 1_000_000_000_000_000_000_000);
     "u128 mul div": u128, a, b => (a as u64 as u128 * b as u64 as u128).checked_div(a >> 64);
     "u128 shl": u128, a, b => a.wrapping_shl(b as u32);
