@@ -102,8 +102,9 @@ fn digit(rest: u64, next: u64, divisor: u64) -> u64 {
     // SAFETY: the divisor's top bit is set.
     let mut guess = rest / unsafe { NonZero::new_unchecked(top) };
     let mut spare = rest.wrapping_sub(guess.wrapping_mul(top));
-    // At most two corrections.
-    while guess > HALF || guess.wrapping_mul(bottom) > ((spare << 32) | next) {
+    // At most two corrections. A guess of 2^32 or 2^32 + 1 is always corrected: `rest` below the divisor makes `spare` below
+    // `bottom` then; and its product with `bottom` still fits 64 bits.
+    while guess.wrapping_mul(bottom) > ((spare << 32) | next) {
         guess = guess.wrapping_sub(1);
         spare = spare.wrapping_add(top);
         if spare > HALF {
