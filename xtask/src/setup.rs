@@ -11,7 +11,8 @@ const SBPF_LINKER_VERSION: &str = "0.2.6";
 const LLVM: &str = "/usr/lib/llvm-22";
 
 /// Debian packages, each with a file that shows it is there; `{arch}` stands for this machine's.
-const FOR_EVERYTHING: [(&str, &str); 1] = [("build-essential", "/usr/bin/cc")];
+const FOR_EVERYTHING: [(&str, &str); 3] =
+    [("build-essential", "/usr/bin/cc"), ("make", "/usr/bin/make"), ("perl", "/usr/bin/perl")];
 const FOR_PROGRAMS: [(&str, &str); 4] = [
     ("rustc-web", program::RUSTC),
     ("rust-web-src", "/usr/lib/rustlib/src/rust/library/std/src/lib.rs"),
