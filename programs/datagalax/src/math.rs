@@ -30,8 +30,21 @@ pub fn mul_div(a: u64, b: u64, d: u64) -> Option<u64> {
 /// A price per unit of weight in Q56.64 fixed point: `hi + lo / 2^64` base units.
 ///
 /// 32 fraction bits would leave a network of a million containers four significant bits (protocol section 11).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
-#[derive(anchor_lang::AnchorSerialize, anchor_lang::AnchorDeserialize, anchor_lang::IdlType)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Pod,
+    Zeroable,
+    anchor_lang::AnchorSerialize,
+    anchor_lang::AnchorDeserialize,
+    anchor_lang::IdlType,
+)]
 #[repr(C)]
 pub struct Rate {
     /// Whole base units.

@@ -65,8 +65,12 @@ impl Vote {
     #[inline]
     pub fn read(availability: u8, capacity: u8, token: u8) -> Option<Self> {
         let percent = availability & !DISHONEST;
-        (percent <= 100 && capacity <= 100)
-            .then_some(Self { availability: percent, capacity, token, dishonest: availability & DISHONEST != 0 })
+        (percent <= 100 && capacity <= 100).then_some(Self {
+            availability: percent,
+            capacity,
+            token,
+            dishonest: availability & DISHONEST != 0,
+        })
     }
 }
 

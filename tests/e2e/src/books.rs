@@ -77,7 +77,11 @@ impl Snapshot {
         all.extend((0..network.providers).map(addresses::provider));
         all.extend((0..network.checkers).map(addresses::checker));
         all.extend(&containers);
-        ensure!(all.len() <= ONE_ANSWER, "{} accounts do not fit one answer of a node: this audit is for small networks", all.len());
+        ensure!(
+            all.len() <= ONE_ANSWER,
+            "{} accounts do not fit one answer of a node: this audit is for small networks",
+            all.len()
+        );
 
         let read = reader.rpc().accounts(&all).await?;
         let find = |address: &Address| -> Result<&Account> {
@@ -95,7 +99,8 @@ impl Snapshot {
         if created(&now) != created(&network) {
             return Ok(None);
         }
-        let set = datagalax_client::accounts::decode_checker_set(&addresses::checker_set(), find(&addresses::checker_set())?)?;
+        let set =
+            datagalax_client::accounts::decode_checker_set(&addresses::checker_set(), find(&addresses::checker_set())?)?;
         let ledgers = Vault::ALL.map(|vault| -> Result<_> {
             let held = token::balance(&addresses::vault(vault), find(&addresses::vault(vault))?)?;
             Ok((typed!(VaultLedger, addresses::ledger(vault)), held))
@@ -164,7 +169,12 @@ impl Snapshot {
 
         let providers = sum(self.providers.iter().map(|p| p.staked))?;
         books.staked = sum(self.checkers.iter().map(|c| c.staked))? + providers;
-        ensure!(books.staked == stake.liabilities, "staked {} is not what the stake vault owes, {}", books.staked, stake.liabilities);
+        ensure!(
+            books.staked == stake.liabilities,
+            "staked {} is not what the stake vault owes, {}",
+            books.staked,
+            stake.liabilities
+        );
         for provider in &self.providers {
             let mine = self.containers.iter().filter(|c| c.provider == provider.id);
             let locked = sum(mine.map(|c| c.locked_stake))?;

@@ -41,7 +41,8 @@ pub async fn claim(deployment: &Deployment, credited: &Credited) -> Result<Claim
         String::from_utf8_lossy(&output.stderr),
         String::from_utf8_lossy(&output.stdout)
     );
-    let said: Value = serde_json::from_slice(&output.stdout).context("`datagalax claim --output json` did not print JSON")?;
+    let said: Value =
+        serde_json::from_slice(&output.stdout).context("`datagalax claim --output json` did not print JSON")?;
     let signature = find_signature(&said).context("`datagalax claim` named no signature")?;
     let after = balance().await?;
     // The next tally may have credited more before the claim; it can only be more.
@@ -113,7 +114,10 @@ pub fn table(deployment: &Deployment, credited: &Credited, claim: &Claim, books:
             (None, false, true) => "committed, did not reveal".into(),
             (None, false, false) => "absent".into(),
         };
-        line(&format!("vote of checker {}", vote.checker), format!("{said}; right on {} of {} rows", vote.right.0, vote.right.1));
+        line(
+            &format!("vote of checker {}", vote.checker),
+            format!("{said}; right on {} of {} rows", vote.right.0, vote.right.1),
+        );
     }
     line("lower median", format!("availability {} %, capacity {} %", credited.availability, credited.capacity));
     line("pool of the epoch", format!("{} ATH ({} for containers)", Ath(epoch.pool), Ath(epoch.container_pool)));
@@ -125,10 +129,7 @@ pub fn table(deployment: &Deployment, credited: &Credited, claim: &Claim, books:
     line("wallet", deployment.payout.to_string());
     line("balance before", format!("{} ATH", Ath(claim.before)));
     line("balance after", format!("{} ATH", Ath(claim.after)));
-    line(
-        "books",
-        format!("credited {} = held {} + paid {}", Ath(books.credited), Ath(books.held), Ath(books.paid)),
-    );
+    line("books", format!("credited {} = held {} + paid {}", Ath(books.credited), Ath(books.held), Ath(books.paid)));
     let (held, _, owed) = books.vaults[1];
     line("rewards vault", format!("holds {}, owes {}", Ath(held), Ath(owed)));
     table.to_string()

@@ -135,10 +135,10 @@ impl Keys {
     }
 }
 
-/// The class's reference: half of what one idle thread does, because on this one machine the checkers, the chain and the
-/// host share the processor. A real class is calibrated on idle hosts.
+/// The class's reference: a quarter of what one idle thread does, because on this one machine the checkers, the chain and
+/// the host share the processor with whatever else runs. A real class is calibrated on hosts that do nothing else.
 const fn reference(throughput: u64) -> u64 {
-    throughput / 2
+    throughput / 4
 }
 
 /// Parameters for epochs of seconds: the windows keep the proportions that [`Parameters::validate`] demands.
@@ -206,13 +206,17 @@ impl Deployment {
         let mint = chain.create_mint().await?;
         chain.initialize_network(&mint, settings.epoch_seconds).await?;
         chain.create_class(&hardware, reference).await?;
-        chain.pay(&keys.authority, "fund the rewards vault", &[instructions::fund_rewards(&keys.authority.pubkey(), &mint, FUND)]).await?;
+        chain
+            .pay(
+                &keys.authority,
+                "fund the rewards vault",
+                &[instructions::fund_rewards(&keys.authority.pubkey(), &mint, FUND)],
+            )
+            .await?;
 
         progress.step("Registering a provider with stake, a block of 256 rows, and three checkers with tickets");
         chain.register_provider(&mint).await?;
-        chain
-            .pay(&keys.authority, "create block 0", &instructions::create_whole_block(&keys.authority.pubkey(), 0))
-            .await?;
+        chain.pay(&keys.authority, "create block 0", &instructions::create_whole_block(&keys.authority.pubkey(), 0)).await?;
         for (id, (_, key)) in (0u32..).zip(&keys.checkers) {
             chain.register_checker(&mint, id, key).await?;
         }
@@ -220,9 +224,11 @@ impl Deployment {
         progress.step("Starting the keeper; waiting for epoch 0");
         let mut keeper =
             start_daemon("keeper", &settings, &workdir, &[("--keypair", keys.keeper_path.display().to_string())])?;
-        wait_for("the keeper to advance to epoch 0", || keeper.check(), || async {
-            Ok((reader.network().await?.current_epoch != datagalax::constants::NONE).then_some(()))
-        })
+        wait_for(
+            "the keeper to advance to epoch 0",
+            || keeper.check(),
+            || async { Ok((reader.network().await?.current_epoch != datagalax::constants::NONE).then_some(())) },
+        )
         .await?;
 
         progress.step("Registering this machine as a container and starting its agent");
@@ -236,9 +242,11 @@ impl Deployment {
             arguments.push(("--machine-id", path.display().to_string()));
         }
         let mut agent = start_daemon("agent", &settings, &workdir, &arguments)?;
-        wait_for("the agent to listen", || agent.check(), || async {
-            Ok(tokio::net::TcpStream::connect(("127.0.0.1", settings.agent_port)).await.ok().map(drop))
-        })
+        wait_for(
+            "the agent to listen",
+            || agent.check(),
+            || async { Ok(tokio::net::TcpStream::connect(("127.0.0.1", settings.agent_port)).await.ok().map(drop)) },
+        )
         .await?;
 
         progress.step("Starting the checkers");
@@ -273,7 +281,11 @@ impl Deployment {
     /// The process and the end of its log.
     pub fn check(&mut self) -> Result<()> {
         let checkers = self.checkers.iter_mut().map(|c| &mut c.process);
-        [&mut self.localnet, &mut self.keeper, &mut self.agent].into_iter().chain(checkers).flatten().try_for_each(Daemon::check)
+        [&mut self.localnet, &mut self.keeper, &mut self.agent]
+            .into_iter()
+            .chain(checkers)
+            .flatten()
+            .try_for_each(Daemon::check)
     }
 
     /// Starts a checker that was killed, on the store it left.

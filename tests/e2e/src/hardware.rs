@@ -3,10 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use anyhow::Result;
-use datagalax_gpu::{
-    Bounds, HostProbe, Probe, Product, Settings,
-    challenge::CPU_SIZE,
-};
+use datagalax_gpu::{Bounds, HostProbe, Probe, Product, Settings, challenge::CPU_SIZE};
 use datagalax_protocol::liveness::Metrics;
 
 /// Products computed to take the fastest of.

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use datagalax_e2e::{
     Books, Deployment, Settings, closing,
@@ -23,10 +23,10 @@ struct Options {
     #[arg(long, default_value_t = 7070)]
     agent_port: u16,
     /// Seconds an epoch lasts, 20 to 60
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(20..=60))]
     epoch_seconds: u32,
     /// Checkers, 3 to 16
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=16))]
     checkers: u32,
     /// Leave everything running at the end and print the URLs; Ctrl-C stops it
     #[arg(long)]
@@ -35,6 +35,18 @@ struct Options {
 
 /// Exit status of a command line that cannot be run (`EX_USAGE`).
 const USAGE: u8 = 64;
+
+/// Somebody pressed Ctrl-C: nothing went wrong, so nothing is kept.
+#[derive(Debug)]
+struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped by Ctrl-C before the end; everything it had started is stopped")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -65,13 +77,13 @@ async fn run(options: &Options) -> Result<()> {
     let screen = Screen::new();
     let mut deployment = tokio::select! {
         started = Deployment::start(settings, &screen) => started?,
-        () = interrupted() => anyhow::bail!("stopped by Ctrl-C"),
+        () = interrupted() => bail!(Interrupted),
     };
     let outcome = tokio::select! {
         outcome = show(&mut deployment, screen, options.keep) => outcome,
-        () = interrupted() => Err(anyhow::anyhow!("stopped by Ctrl-C")),
+        () = interrupted() => Err(Interrupted.into()),
     };
-    if outcome.is_err() {
+    if outcome.as_ref().is_err_and(|e| !e.is::<Interrupted>()) {
         eprintln!("The keys, stores and logs of this run stay in {}", deployment.workdir.keep().display());
     }
     let stopped = deployment.stop().await;
@@ -131,7 +143,10 @@ struct Screen {
 impl Screen {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.enable_steady_tick(Duration::from_millis(120));
         Self { bar, plain: !std::io::stderr().is_terminal() }
     }

@@ -92,17 +92,21 @@ impl Settings {
             "--checkers {} is out of range: {FEWEST_CHECKERS} to {MOST_CHECKERS} fit a demo",
             self.checkers
         );
-        let bytes = std::fs::read(&self.program)
-            .with_context(|| format!("the program {} cannot be read: run `cargo xtask build-program`", self.program.display()))?;
+        let bytes = std::fs::read(&self.program).with_context(|| {
+            format!("the program {} cannot be read: run `cargo xtask build-program`", self.program.display())
+        })?;
         ensure!(
             bytes.starts_with(b"\x7fELF"),
             "{} is not a program: run `cargo xtask build-program`",
             self.program.display()
         );
-        let ws_port = self.rpc_port.checked_add(1).context("--port must be below 65535: the WebSocket takes the next one")?;
-        for (port, what, option) in
-            [(self.rpc_port, "JSON-RPC", "--port"), (ws_port, "the WebSocket", "--port"), (self.agent_port, "the agent", "--agent-port")]
-        {
+        let ws_port =
+            self.rpc_port.checked_add(1).context("--port must be below 65535: the WebSocket takes the next one")?;
+        for (port, what, option) in [
+            (self.rpc_port, "JSON-RPC", "--port"),
+            (ws_port, "the WebSocket", "--port"),
+            (self.agent_port, "the agent", "--agent-port"),
+        ] {
             TcpListener::bind(("127.0.0.1", port)).with_context(|| {
                 format!("port {port} for {what} is taken: stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or choose another with {option}")
             })?;
@@ -146,7 +150,10 @@ mod tests {
         settings.check().unwrap();
         let taken = TcpListener::bind(("127.0.0.1", settings.rpc_port + 1)).unwrap();
         let message = format!("{:#}", settings.check().unwrap_err());
-        assert!(message.contains(&format!("port {} for the WebSocket is taken", taken.local_addr().unwrap().port())), "{message}");
+        assert!(
+            message.contains(&format!("port {} for the WebSocket is taken", taken.local_addr().unwrap().port())),
+            "{message}"
+        );
     }
 
     #[test]

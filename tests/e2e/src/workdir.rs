@@ -18,7 +18,8 @@ impl Workdir {
     /// # Errors
     /// The system refuses it.
     pub fn create() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("datagalax-demo-").tempdir().context("cannot create a working folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("datagalax-demo-").tempdir().context("cannot create a working folder")?;
         Ok(Self { path: folder.path().to_owned(), folder: Some(folder) })
     }
 

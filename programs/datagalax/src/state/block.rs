@@ -46,8 +46,7 @@ pub struct Block {
 }
 
 /// One epoch's committee and its reports on a block.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Lane {
     /// Epoch, [`NONE`] before the first.
@@ -65,8 +64,7 @@ pub struct Lane {
 }
 
 /// One seat of a committee and its report.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Seat {
     /// Ticket's slot in the checker set, [`NONE`] for an empty seat.
@@ -94,8 +92,7 @@ pub struct Seat {
 }
 
 /// One container's hot state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Row {
     /// Provider's id.

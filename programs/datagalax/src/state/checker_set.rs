@@ -33,8 +33,7 @@ pub struct CheckerSetHeader {
 }
 
 /// Entry i: the ticket in slot i, and the slot at position i of the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Ticket {
     /// Id of the checker that holds it.

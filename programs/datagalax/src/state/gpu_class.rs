@@ -44,7 +44,10 @@ impl GpuClass {
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
     pub fn invariant(&self) -> Result<()> {
-        require!(self.version == VERSION && self.active <= 1 && self.reference_throughput > 0, DatagalaxError::InvariantViolated);
+        require!(
+            self.version == VERSION && self.active <= 1 && self.reference_throughput > 0,
+            DatagalaxError::InvariantViolated
+        );
         Ok(())
     }
 }

@@ -78,8 +78,7 @@ pub struct Network {
 }
 
 /// A fixed grid of epochs: number e starts at `start + (e - first_epoch) * length`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(AnchorSerialize, AnchorDeserialize, IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
 #[repr(C)]
 pub struct Grid {
     /// Start of `first_epoch`, seconds of the chain's clock.
@@ -110,8 +109,7 @@ impl Grid {
 }
 
 /// How much may be emitted in an epoch, and how it decays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(AnchorSerialize, AnchorDeserialize, IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
 #[repr(C)]
 pub struct Emission {
     /// Scheduled for the current epoch, base units.
@@ -127,8 +125,7 @@ pub struct Emission {
 }
 
 /// Terms of a vesting grant. Immutable once used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(AnchorSerialize, AnchorDeserialize, IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
 #[repr(C)]
 pub struct VestingTerms {
     /// Id, 0 when free.
@@ -148,8 +145,7 @@ pub struct VestingTerms {
 }
 
 /// What the authority may tune, within [`Parameters::validate`], never retroactively.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(AnchorSerialize, AnchorDeserialize, IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
 #[repr(C)]
 pub struct Parameters {
     /// Price of one checker ticket, base units.
@@ -217,7 +213,8 @@ impl Parameters {
     /// [`DatagalaxError::ParameterOutOfBounds`] when a single value is out of its range,
     /// [`DatagalaxError::WindowsDoNotFit`] when the windows do not fit the epoch.
     pub fn validate(&self, epoch_length: u32) -> Result<()> {
-        let shares = u64::from(self.container_share_bps) + u64::from(self.checker_share_bps) + u64::from(self.treasury_share_bps);
+        let shares =
+            u64::from(self.container_share_bps) + u64::from(self.checker_share_bps) + u64::from(self.treasury_share_bps);
         let percents = [self.availability_threshold, self.capacity_threshold, self.breach_threshold, self.tolerance];
         require!(
             (20..=86_400).contains(&epoch_length)

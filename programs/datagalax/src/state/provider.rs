@@ -46,8 +46,7 @@ pub struct Provider {
 }
 
 /// One request to unstake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Unbonding {
     /// Base units.
@@ -57,8 +56,7 @@ pub struct Unbonding {
 }
 
 /// One day's vesting grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[derive(IdlType)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, IdlType)]
 #[repr(C)]
 pub struct Grant {
     /// Granted that day, base units.

@@ -46,12 +46,7 @@ pub fn register_tickets(ctx: &mut Context<RegisterTickets>, count: u16) -> Resul
     );
 
     // 2.
-    let price = accounts
-        .network
-        .parameters
-        .ticket_price
-        .checked_mul(u64::from(count))
-        .ok_or(DatagalaxError::Overflow)?;
+    let price = accounts.network.parameters.ticket_price.checked_mul(u64::from(count)).ok_or(DatagalaxError::Overflow)?;
     deposit(
         &accounts.token_program,
         &accounts.mint,

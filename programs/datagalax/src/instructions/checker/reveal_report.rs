@@ -40,7 +40,8 @@ pub fn reveal_report(
     let block = &mut *ctx.accounts.block;
     let index = block.index;
     let lane = block.lane_mut(epoch)?;
-    let seat = lane.committee.get_mut(usize::from(seat_index)).filter(|s| s.is_filled()).ok_or(DatagalaxError::NoSuchSeat)?;
+    let seat =
+        lane.committee.get_mut(usize::from(seat_index)).filter(|s| s.is_filled()).ok_or(DatagalaxError::NoSuchSeat)?;
     require!(seat.has_committed(), DatagalaxError::NotCommitted);
     require!(seat.operator == *ctx.accounts.operator.address(), DatagalaxError::Unauthorized);
     require!(seat.revealed == 0, DatagalaxError::AlreadyRevealed);

@@ -76,11 +76,7 @@ pub struct InitializeNetwork {
 #[inline(never)]
 pub fn initialize_network(ctx: &mut Context<InitializeNetwork>, args: &InitializeNetworkArgs) -> Result<()> {
     // 1. Attack: whoever sees the deployment first initialises it with keys of their own.
-    require_upgrade_authority(
-        ctx.program_id,
-        ctx.accounts.program_data.account(),
-        ctx.accounts.authority.address(),
-    )?;
+    require_upgrade_authority(ctx.program_id, ctx.accounts.program_data.account(), ctx.accounts.authority.address())?;
 
     // 2. Attack: a mint that can freeze the vaults, or one of another precision.
     let mint = &ctx.accounts.mint;
@@ -171,9 +167,8 @@ fn require_upgrade_authority(program_id: &Address, program_data: &AccountView, a
         DatagalaxError::NotUpgradeAuthority
     );
     let data = program_data.try_borrow()?;
-    let named = data.get(..4) == Some(&[3, 0, 0, 0])
-        && data.get(12) == Some(&1)
-        && data.get(13..45) == Some(authority.as_ref());
+    let named =
+        data.get(..4) == Some(&[3, 0, 0, 0]) && data.get(12) == Some(&1) && data.get(13..45) == Some(authority.as_ref());
     require!(named, DatagalaxError::NotUpgradeAuthority);
     Ok(())
 }
