@@ -1,1 +1,146 @@
-fn main() {}
+//! `datagalax`: the one command for people.
+
+mod commands;
+mod context;
+mod judgement;
+mod options;
+mod report;
+mod time;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{block, checker, claim, class, container, epoch, mint, network, provider, rewards},
+    context::Context,
+    options::Options,
+    report::Report,
+};
+
+/// The exit status of a command line that cannot be understood (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// Look at and act on a Datagalax network: a GPU cloud whose measuring and pay happen on Solana.
+///
+/// Reading needs no key. Writing signs with --keypair and prints the transaction's signature.
+#[derive(Parser)]
+#[command(name = "datagalax", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The network: initialise it, look at it
+    #[command(subcommand)]
+    Network(network::Command),
+    /// Classes of hardware
+    #[command(subcommand)]
+    Class(class::Command),
+    /// The rewards vault
+    #[command(subcommand)]
+    Rewards(rewards::Command),
+    /// Providers: owners of containers
+    #[command(subcommand)]
+    Provider(provider::Command),
+    /// Containers: the hosts that are measured and paid
+    #[command(subcommand)]
+    Container(container::Command),
+    /// Blocks of 256 containers
+    #[command(subcommand)]
+    Block(block::Command),
+    /// Checkers: who measures
+    #[command(subcommand)]
+    Checker(checker::Command),
+    /// Epochs: what was measured and paid
+    #[command(subcommand)]
+    Epoch(epoch::Command),
+    /// Claim everything that --keypair may claim, as provider and as checker
+    Claim,
+    /// A mint of $ATH for local networks
+    #[command(subcommand)]
+    Mint(mint::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            // Where even that cannot be printed, the status still says it.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: the async runtime cannot be started: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let output = arguments.options.output;
+    let outcome = runtime.block_on(run(arguments)).and_then(|report| {
+        let text = report.render(output);
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            // `datagalax ... | head` has what it wants.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(()),
+        }
+    });
+    // A thread that still writes to a slow disk must not hold the command up.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<Report> {
+    let context = Context::new(arguments.options);
+    match arguments.command {
+        Command::Network(command) => command.run(&context).await,
+        Command::Class(command) => command.run(&context).await,
+        Command::Rewards(command) => command.run(&context).await,
+        Command::Provider(command) => command.run(&context).await,
+        Command::Container(command) => command.run(&context).await,
+        Command::Block(command) => command.run(&context).await,
+        Command::Checker(command) => command.run(&context).await,
+        Command::Epoch(command) => command.run(&context).await,
+        Command::Claim => claim::run(&context).await,
+        Command::Mint(command) => command.run(&context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_part_is_explained() {
+        let mut command = Arguments::command();
+        command.build();
+        command.clone().debug_assert();
+        explained(&command);
+    }
+
+    fn explained(command: &clap::Command) {
+        let name = command.get_name();
+        assert!(name == "help" || command.get_about().is_some(), "`{name}` has no help");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "`{name} {}` has no help", argument.get_id());
+        }
+        command.get_subcommands().for_each(explained);
+    }
+}

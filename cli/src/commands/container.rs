@@ -1,0 +1,238 @@
+//! Containers: the hosts that are measured and paid.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use datagalax::{
+    constants::{HISTORY, VOID},
+    state::{Block, Container, Network, Row},
+};
+use datagalax_client::{
+    Address, addresses,
+    amount::Ath,
+    instructions::{self, RegisterContainerArgs},
+};
+use datagalax_gpu::{HostProbe, Probe as _, Settings};
+
+use super::{ath, bytes32, epoch::status, padded, unpadded};
+use crate::{
+    context::{Context, some},
+    report::{Cell, Report},
+};
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Register a container; --keypair is the provider's owner
+    Register(Box<Register>),
+    /// One container
+    Show {
+        /// Its address
+        address: Address,
+    },
+    /// All containers
+    List,
+}
+
+/// A new container.
+#[derive(Args)]
+pub struct Register {
+    /// Provider's id
+    #[arg(long)]
+    provider: u32,
+    /// Class's id
+    #[arg(long)]
+    class: u16,
+    /// Key that signs the host's measurements
+    #[arg(long, value_name = "ADDRESS")]
+    operator: Address,
+    /// URL where checkers reach its agent, at most 128 bytes
+    #[arg(long, value_name = "URL")]
+    endpoint: String,
+    #[command(flatten)]
+    fingerprint: Fingerprint,
+    /// Units of the class, 1 to 255
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    units: u8,
+    /// Price an hour, ATH
+    #[arg(long, value_parser = ath, default_value = "0", value_name = "ATH")]
+    price: u64,
+    /// Least length of a lease, seconds, 600 or more
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(600..), value_name = "SECONDS")]
+    minimum_lease: u32,
+    /// Region, at most 16 ASCII characters
+    #[arg(long, default_value = "", value_parser = padded::<16>)]
+    region: [u8; 16],
+    /// Latitude, 1/100 degree, -9,000 to 9,000
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i16).range(-9_000..=9_000))]
+    latitude: i16,
+    /// Longitude, 1/100 degree, -18,000 to 18,000
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i16).range(-18_000..=18_000))]
+    longitude: i16,
+    /// Hash of the published specification, 64 hexadecimal digits
+    #[arg(long, value_parser = bytes32, default_value = "0000000000000000000000000000000000000000000000000000000000000000", hide_default_value = true, value_name = "HEX")]
+    spec_hash: [u8; 32],
+    /// Block to register in; without it, the first with a free row
+    #[arg(long, value_name = "INDEX")]
+    block: Option<u32>,
+}
+
+/// Where the hardware's fingerprint comes from.
+#[derive(Args)]
+#[group(required = true, multiple = false, args = ["fingerprint", "this_host"])]
+struct Fingerprint {
+    /// Hardware fingerprint as the host's agent prints it, 64 hexadecimal digits
+    #[arg(long, value_parser = bytes32, value_name = "HEX")]
+    fingerprint: Option<[u8; 32]>,
+    /// Read the fingerprint of the machine this command runs on
+    #[arg(long)]
+    this_host: bool,
+    /// With --this-host: do not look for GPUs
+    #[arg(long, requires = "this_host")]
+    no_gpu: bool,
+    /// With --this-host: file of the machine id, instead of the system's
+    #[arg(long, requires = "this_host", value_name = "FILE")]
+    machine_id: Option<PathBuf>,
+}
+
+impl Fingerprint {
+    fn read(self) -> Result<[u8; 32]> {
+        if let Some(fingerprint) = self.fingerprint {
+            return Ok(fingerprint);
+        }
+        let settings = Settings {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            gpus: !self.no_gpu,
+            machine_id: self.machine_id,
+        };
+        Ok(HostProbe::open(settings)?.fingerprint())
+    }
+}
+
+impl Command {
+    /// Carries the command out.
+    pub async fn run(self, context: &Context) -> Result<Report> {
+        let network = context.network().await?;
+        match self {
+            Self::Register(container) => register(context, &network, *container).await,
+            Self::Show { address } => show(context, address).await,
+            Self::List => list(context, &network).await,
+        }
+    }
+}
+
+async fn register(context: &Context, network: &Network, wanted: Register) -> Result<Report> {
+    if some(network.current_epoch).is_none() {
+        bail!("the network has not advanced to its first epoch: start a keeper (`datagalax-keeper`), then register");
+    }
+    let block = match wanted.block {
+        Some(index) => context.reader.block(index).await?,
+        None => context
+            .reader
+            .blocks(network.blocks)
+            .await?
+            .into_iter()
+            .find(|b| b.lowest_free_row().is_some())
+            .context("no block has a free row: create one with `datagalax block create`")?,
+    };
+    let fingerprint = wanted.fingerprint.read()?;
+    let signing = context.signer().await?;
+    let args = RegisterContainerArgs {
+        fingerprint,
+        operator: wanted.operator,
+        spec_hash: wanted.spec_hash,
+        gpus: wanted.units,
+        latitude: wanted.latitude,
+        longitude: wanted.longitude,
+        region: wanted.region,
+        price_per_hour: wanted.price,
+        minimum_lease: wanted.minimum_lease,
+        endpoint: wanted.endpoint,
+    };
+    let instruction =
+        instructions::register_container(&signing.address(), network, wanted.provider, wanted.class, &block, args);
+    let landed = signing.send("register the container", &[instruction]).await?;
+    let address = addresses::container(wanted.provider, &fingerprint);
+    let container = context.reader.container(&address).await?;
+    Ok(Report::new()
+        .fields(
+            "container",
+            vec![
+                ("address", address.into()),
+                ("block", container.block.into()),
+                ("row", container.row.into()),
+                ("locked_stake", Ath(container.locked_stake).into()),
+            ],
+        )
+        .sent("Container registered: it is checked from the next whole epoch on.", landed))
+}
+
+/// Availability in the last epoch that its block was tallied for; nothing when that was void for the row.
+fn last_availability(block: &Block, row: &Row) -> Cell {
+    match some(block.last_tallied).map(|epoch| row.history[(epoch % HISTORY) as usize]) {
+        None | Some(VOID) => Cell::None,
+        Some(seen) => Cell::Percent(seen & 0x7f),
+    }
+}
+
+async fn show(context: &Context, address: Address) -> Result<Report> {
+    let container: Box<Container> = context.reader.container(&address).await?;
+    let block = context.reader.block(container.block).await?;
+    let row = &block.rows[usize::from(container.row)];
+    Ok(Report::new().fields(
+        "container",
+        vec![
+            ("address", address.into()),
+            ("provider", container.provider.into()),
+            ("class", container.class.into()),
+            ("units", container.gpus.into()),
+            ("block", container.block.into()),
+            ("row", container.row.into()),
+            ("status", status(row).into()),
+            ("counts_from_epoch", row.live_from.into()),
+            ("availability", last_availability(&block, row)),
+            ("capacity", if row.full_capacity_epoch > 0 { Cell::Percent(row.full_capacity) } else { Cell::None }),
+            ("bad_epochs_of_16", row.bad_epochs.count_ones().into()),
+            ("unclaimed", Ath(row.accrued).into()),
+            ("accepting", (container.accepting == 1).into()),
+            ("price_per_hour", Ath(container.price_per_hour).into()),
+            ("locked_stake", Ath(container.locked_stake).into()),
+            ("operator", container.operator.into()),
+            ("endpoint", container.endpoint().into()),
+            ("region", unpadded(&container.region).into()),
+            ("fingerprint", hex::encode(container.fingerprint).into()),
+            ("registered", Cell::Time(container.registered_at)),
+        ],
+    ))
+}
+
+async fn list(context: &Context, network: &Network) -> Result<Report> {
+    let blocks = context.reader.blocks(network.blocks).await?;
+    let rows = context
+        .reader
+        .containers()
+        .await?
+        .iter()
+        .map(|(address, c)| -> Result<Vec<Cell>> {
+            let block =
+                blocks.iter().find(|b| b.index == c.block).context("a container is in a block that cannot be read")?;
+            let row = &block.rows[usize::from(c.row)];
+            Ok(vec![
+                (*address).into(),
+                c.provider.into(),
+                c.class.into(),
+                c.gpus.into(),
+                c.block.into(),
+                c.row.into(),
+                status(row).into(),
+                last_availability(block, row),
+                Ath(row.accrued).into(),
+                c.endpoint().into(),
+            ])
+        })
+        .collect::<Result<_>>()?;
+    let columns =
+        ["address", "provider", "class", "units", "block", "row", "status", "availability", "unclaimed", "endpoint"];
+    Ok(Report::new().rows("containers", &columns, rows))
+}

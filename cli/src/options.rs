@@ -1,0 +1,44 @@
+//! Options that every command takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where, as whom, and how to answer.
+#[derive(Args)]
+pub struct Options {
+    /// JSON-RPC URL of a Solana node
+    #[arg(
+        long,
+        visible_alias = "rpc",
+        global = true,
+        env = "DATAGALAX_RPC",
+        default_value = "http://127.0.0.1:8899",
+        value_name = "URL"
+    )]
+    pub url: String,
+    /// WebSocket URL of the node; without it, the RPC's port plus one
+    #[arg(long, global = true, env = "DATAGALAX_WS", value_name = "URL")]
+    pub ws: Option<String>,
+    /// Solana JSON keypair file to sign and pay with; without it, ~/.config/solana/id.json
+    #[arg(long, global = true, env = "DATAGALAX_KEYPAIR", value_name = "FILE")]
+    pub keypair: Option<PathBuf>,
+    /// Folder for transactions on their way; without it, ~/.local/state/datagalax/pending
+    #[arg(long, global = true, env = "DATAGALAX_PENDING", value_name = "DIR")]
+    pub pending: Option<PathBuf>,
+    /// Price of a compute unit in micro-lamports
+    #[arg(long, global = true, default_value_t = 0, value_name = "MICRO-LAMPORTS")]
+    pub priority_fee: u64,
+    /// Tables for people or JSON for programs (amounts as strings of base units)
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
+    pub output: Output,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables.
+    Table,
+    /// One JSON object.
+    Json,
+}

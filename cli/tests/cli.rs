@@ -1,0 +1,86 @@
+//! The command as a person meets it when something is wrong: what it says and its exit status. No network is needed.
+
+use std::{
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// A URL where nobody listens.
+fn dead_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+fn datagalax(home: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_datagalax")).args(arguments).env_clear().env("HOME", home).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn bad_usage_is_64_and_help_is_0() {
+    let home = tempfile::tempdir().unwrap();
+    let fingerprint = "0".repeat(64);
+    let register =
+        ["container", "register", "--provider", "0", "--class", "1", "--operator", "11111111111111111111111111111111"];
+    for arguments in [
+        &["frobnicate"][..],
+        &[],
+        &["network"],
+        &["provider", "stake", "0", "many"],
+        &["provider", "stake", "0", "1.0000001"],
+        &["checker", "tickets", "0", "201"],
+        &["epoch", "show", "-1"],
+        &["network", "init"],
+        &["class", "create", "--id", "65536", "--name", "x", "--weight", "1", "--reference-throughput", "1"],
+        &["--output", "xml", "claim"],
+        // Exactly one source of the fingerprint.
+        &[&register[..], &["--endpoint", "http://h:1"]].concat(),
+        &[&register[..], &["--endpoint", "http://h:1", "--this-host", "--fingerprint", &fingerprint]].concat(),
+        &[&register[..], &["--endpoint", "http://h:1", "--fingerprint", "abc"]].concat(),
+    ] {
+        let output = datagalax(home.path(), arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty());
+    }
+    for arguments in [&["--help"][..], &["network", "init", "--help"], &["--version"]] {
+        let output = datagalax(home.path(), arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_node_that_is_down_is_named_and_nothing_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let url = dead_url();
+    for arguments in [&["network", "show"][..], &["epoch", "show"], &["provider", "stake", "0", "1"], &["claim"]] {
+        let output = datagalax(home.path(), &[arguments, &["--url", &url]].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.starts_with("error: ") && said.contains(&url) && said.contains("--url"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_named_with_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let url = dead_url();
+    let create = |more: &[&str]| datagalax(home.path(), &[&["mint", "create", "--url", &url], more].concat());
+    let missing = create(&[]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains(".config/solana/id.json") && stderr(&missing).contains("solana-keygen new"));
+
+    let file = home.path().join("key.json");
+    let path = file.display().to_string();
+    std::fs::write(&file, "[1,2,3]").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(stderr(&create(&["--keypair", &path])).contains("chmod 600"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(stderr(&create(&["--keypair", &path])).contains("64 numbers"));
+}
