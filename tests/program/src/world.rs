@@ -1,9 +1,11 @@
 //! The world itself: a fresh LiteSVM with the program, a mint and an initialised network.
 
 use std::{
-    env, fs,
-    path::PathBuf,
+    env,
+    fs::{self, DirEntry},
+    path::{Path, PathBuf},
     sync::{LazyLock, Mutex},
+    time::SystemTime,
 };
 
 use litesvm::LiteSVM;
@@ -83,9 +85,29 @@ pub fn program_path() -> PathBuf {
     env::var_os("DATAGALAX_PROGRAM_SO").map_or_else(built, PathBuf::from)
 }
 
-/// The built program's bytes.
+/// When the newest file in a folder was changed.
+fn newest(folder: &Path) -> SystemTime {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{} cannot be listed: {e}", folder.display()));
+    let changed = |entry: DirEntry| {
+        let path = entry.path();
+        if path.is_dir() { newest(&path) } else { modified(&path) }
+    };
+    entries.map(|entry| changed(entry.expect("a folder's entry"))).max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|m| m.modified()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The built program's bytes. One that is older than its sources is refused: what it does is not what the host's half of the
+/// same crate does, and the tests would fail for that alone.
 pub fn program_bytes() -> Vec<u8> {
     let path = program_path();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/datagalax/src");
+    let chosen = env::var_os("DATAGALAX_PROGRAM_SO").is_some();
+    if !chosen && path.is_file() && modified(&path) < newest(&sources) {
+        panic!("{} is older than its sources: run `cargo xtask build-program`", path.display());
+    }
     fs::read(&path).unwrap_or_else(|e| {
         panic!("{} cannot be read ({e}): run `cargo xtask build-program`, or set DATAGALAX_PROGRAM_SO", path.display())
     })
