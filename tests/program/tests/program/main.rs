@@ -2,8 +2,11 @@
 
 mod blocks;
 mod checkers;
+mod claims;
 mod containers;
 mod epochs;
+mod flows;
+mod model;
 mod network;
 mod providers;
 mod refusals;
