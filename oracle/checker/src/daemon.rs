@@ -158,7 +158,14 @@ impl Daemon {
         let shortest = self.measurer.shortest_window();
         anyhow::ensure!(window >= shortest, "{window:.1?} left to measure, {shortest:.1?} are needed");
         let targets = self.targets(block, until).await?;
-        tracing::info!(epoch = view.number, block, seats = seats.len(), rows = targets.len(), ?window, "measuring");
+        tracing::info!(
+            epoch = view.number,
+            block,
+            seats = seats.len(),
+            rows = targets.len(),
+            seconds = window.as_secs(),
+            "measuring"
+        );
         let rows = self.measurer.measure(self.cluster, view.number, targets, until).await;
         log_rows(view.number, block, &rows);
         let values = values(&rows)?;
@@ -353,6 +360,7 @@ fn log_rows(epoch: u32, block: u32, rows: &[RowResult]) {
             asked = row.measured.asked,
             availability = vote.map(|vote| vote.availability),
             capacity = vote.map(|vote| vote.capacity),
+            challenge_ms = row.challenge.map(|elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
             trouble = row.trouble,
             "measured"
         );

@@ -64,7 +64,7 @@ async fn start(settings: Settings) -> Result<(), Ended> {
     tokio::pin!(stop);
     let pending = settings.state_dir.join(format!("pending-{}", settings.checker_id));
     let chain = OnChain::new(&settings.rpc, settings.ws.as_deref(), key.clone(), &pending, settings.priority_fee)
-        .map_err(|error| Ended::Settings(error.into()))?;
+        .map_err(|error| Ended::Settings(anyhow::Error::from(error).context("--state-dir")))?;
     let operator = key.pubkey();
     let cluster = tokio::select! {
         found = find(&chain, &settings, &operator) => found?,

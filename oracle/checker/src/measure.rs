@@ -44,6 +44,8 @@ pub struct RowResult {
     pub target: Target,
     /// The score's input.
     pub measured: Measured,
+    /// How long the challenge's root took to come, if it came.
+    pub challenge: Option<Duration>,
     /// The last verified metrics.
     pub metrics: Option<Metrics>,
     /// The first thing that went wrong, for the log.
@@ -155,11 +157,13 @@ fn row_result(target: Target, events: Vec<Event>) -> RowResult {
         Outcome::Failed(reason) => Some(reason.clone()),
         Outcome::Answered(_) => None,
     });
-    let (capacity, exchanges, error) =
-        challenged.map_or((Capacity::NotAsked, Vec::new(), None), |done| (done.capacity, done.exchanges, done.error));
+    let challenged =
+        challenged.unwrap_or(Challenged { capacity: Capacity::NotAsked, elapsed: None, exchanges: Vec::new(), error: None });
+    let Challenged { capacity, elapsed, exchanges, error } = challenged;
     RowResult {
         // Both counts are bounded by the plan.
         measured: Measured { asked: liveness.len() as u32, answered: answered as u32, capacity },
+        challenge: elapsed,
         metrics: latest.map(|(_, metrics)| metrics),
         trouble: failure.or(error.map(|error| error.to_string())),
         evidence: RowEvidence { row: target.row, container: target.container.to_bytes(), liveness, capacity: exchanges },

@@ -103,6 +103,8 @@ impl ProbeError {
 pub struct Challenged {
     /// The score.
     pub capacity: Capacity,
+    /// From the challenge's first byte sent to its root's last byte received, if it came.
+    pub elapsed: Option<Duration>,
     /// Its exchanges, for the evidence.
     pub exchanges: Vec<Exchange>,
     /// Why it did not prove anything.
@@ -171,7 +173,7 @@ impl Prober {
                 Err(error) => {
                     exchanges.extend(exchange);
                     let capacity = if matches!(error, ProbeError::Own(_)) { Capacity::NotAsked } else { Capacity::Failed };
-                    return Challenged { capacity, exchanges, error: Some(error) };
+                    return Challenged { capacity, elapsed: None, exchanges, error: Some(error) };
                 }
                 Ok(answer) => {
                     let took_us = exchange.as_ref().map_or(u64::MAX, |exchange| exchange.took_us);
@@ -195,7 +197,7 @@ impl Prober {
             Err(ProbeError::Own(_)) => Capacity::NotAsked,
             Err(_) => Capacity::Failed,
         };
-        Challenged { capacity, exchanges, error: proved.err() }
+        Challenged { capacity, elapsed: Some(elapsed), exchanges, error: proved.err() }
     }
 
     async fn recompute(&self, seed: Digest, root: Digest, rows: Vec<u32>, answer: OpenAnswer) -> Result<(), ProbeError> {

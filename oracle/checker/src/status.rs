@@ -32,6 +32,7 @@ fn describe_row(row: &RowResult) -> Value {
             Capacity::Lied => "lied",
             Capacity::NotAsked => "not asked",
         },
+        "challenge_ms": row.challenge.map(|elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
         "vote": vote.map(|vote| json!({
             "availability": vote.availability,
             "capacity": vote.capacity,
