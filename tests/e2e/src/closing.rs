@@ -31,7 +31,9 @@ pub async fn claim(deployment: &Deployment, credited: &Credited) -> Result<Claim
         .args(["--output", "json", "--rpc", &deployment.settings.rpc_url(), "--ws", &deployment.settings.ws_url()])
         .arg("--keypair")
         .arg(&deployment.operator_path)
-        .args(["claim", "--provider", &deployment.provider.to_string()])
+        .arg("--pending")
+        .arg(deployment.workdir.path().join("provider-pending"))
+        .arg("claim")
         .output()
         .await
         .context("cannot start the datagalax command")?;

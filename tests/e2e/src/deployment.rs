@@ -135,10 +135,10 @@ impl Keys {
     }
 }
 
-/// The class's reference: a quarter of what one idle thread does, because on this one machine the checkers, the chain and
+/// The class's reference: an eighth of what one idle thread does, because on this one machine the checkers, the chain and
 /// the host share the processor with whatever else runs. A real class is calibrated on hosts that do nothing else.
 const fn reference(throughput: u64) -> u64 {
-    throughput / 4
+    throughput / 8
 }
 
 /// Parameters for epochs of seconds: the windows keep the proportions that [`Parameters::validate`] demands.
