@@ -64,6 +64,11 @@ async fn register(
     let signing = context.signer().await?;
     let owner = signing.address();
     let (id, operator, payout) = (network.checkers, operator.unwrap_or(owner), payout.unwrap_or(owner));
+    // The program pays commission and rest to two different accounts, so with one wallet for both nothing could be claimed.
+    ensure!(
+        commission_bps == 0 || operator != payout,
+        "a commission is for an operator other than the payout wallet: name one with --operator or --payout, or leave out --commission-bps"
+    );
     let instruction = instructions::register_checker(&owner, id, &operator, &payout, commission_bps);
     let landed = signing.send("register the checker", &[instruction]).await?;
     Ok(Report::new().fields("checker", vec![("id", id.into())]).sent(format!("Checker {id} registered."), landed))

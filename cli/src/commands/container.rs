@@ -52,6 +52,8 @@ pub struct Register {
     endpoint: String,
     #[command(flatten)]
     fingerprint: Fingerprint,
+    #[command(flatten)]
+    this_host: ThisHost,
     /// Units of the class, 1 to 255
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     units: u8,
@@ -80,7 +82,7 @@ pub struct Register {
 
 /// Where the hardware's fingerprint comes from.
 #[derive(Args)]
-#[group(required = true, multiple = false, args = ["fingerprint", "this_host"])]
+#[group(required = true, multiple = false)]
 struct Fingerprint {
     /// Hardware fingerprint as the host's agent prints it, 64 hexadecimal digits
     #[arg(long, value_parser = bytes32, value_name = "HEX")]
@@ -88,6 +90,11 @@ struct Fingerprint {
     /// Read the fingerprint of the machine this command runs on
     #[arg(long)]
     this_host: bool,
+}
+
+/// How this machine is read.
+#[derive(Args)]
+struct ThisHost {
     /// With --this-host: do not look for GPUs
     #[arg(long, requires = "this_host")]
     no_gpu: bool,
@@ -96,11 +103,8 @@ struct Fingerprint {
     machine_id: Option<PathBuf>,
 }
 
-impl Fingerprint {
-    fn read(self) -> Result<[u8; 32]> {
-        if let Some(fingerprint) = self.fingerprint {
-            return Ok(fingerprint);
-        }
+impl ThisHost {
+    fn fingerprint(self) -> Result<[u8; 32]> {
         let settings = Settings {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             gpus: !self.no_gpu,
@@ -136,7 +140,7 @@ async fn register(context: &Context, network: &Network, wanted: Register) -> Res
             .find(|b| b.lowest_free_row().is_some())
             .context("no block has a free row: create one with `datagalax block create`")?,
     };
-    let fingerprint = wanted.fingerprint.read()?;
+    let fingerprint = wanted.fingerprint.fingerprint.map_or_else(|| wanted.this_host.fingerprint(), Ok)?;
     let signing = context.signer().await?;
     let args = RegisterContainerArgs {
         fingerprint,
@@ -235,4 +239,37 @@ async fn list(context: &Context, network: &Network) -> Result<Report> {
     let columns =
         ["address", "provider", "class", "units", "block", "row", "status", "availability", "unclaimed", "endpoint"];
     Ok(Report::new().rows("containers", &columns, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        register: Register,
+    }
+
+    fn line(more: &[&str]) -> Result<Register, clap::Error> {
+        let operator = Address::default().to_string();
+        let fixed = ["x", "--provider", "0", "--class", "1", "--operator", &operator, "--endpoint", "http://h:1"];
+        Line::try_parse_from([&fixed[..], more].concat()).map(|l| l.register)
+    }
+
+    #[test]
+    fn the_fingerprint_has_exactly_one_source() {
+        let digits = "ab".repeat(32);
+        let given = line(&["--fingerprint", &digits]).unwrap();
+        assert_eq!(given.fingerprint.fingerprint, Some([0xab; 32]));
+        let here = line(&["--this-host", "--machine-id", "file", "--no-gpu"]).unwrap();
+        assert!(here.fingerprint.this_host && here.this_host.no_gpu);
+        assert!(line(&[]).is_err());
+        assert!(line(&["--this-host", "--fingerprint", &digits]).is_err());
+        assert!(line(&["--fingerprint", &digits, "--no-gpu"]).is_err());
+        assert!(line(&["--this-host", "--latitude", "-9000", "--longitude", "18000"]).is_ok());
+        assert!(line(&["--this-host", "--latitude", "9001"]).is_err());
+    }
 }

@@ -119,7 +119,11 @@ fn failure(action: Action, error: &SendError) -> Failure {
     // An advance creates the epoch's account: that it exists already is said by the system program or the framework.
     let exists = matches!(action, Action::Advance(_))
         && refusal.advice().is_some_and(|a| matches!(a.name, "AccountAlreadyInUse" | "AccountAlreadyInitialized"));
-    if exists || RACES.iter().any(|race| refusal.is(*race)) { Failure::Raced(text) } else { Failure::Refused(text) }
+    if exists || RACES.iter().any(|race| refusal.is(*race)) {
+        Failure::Raced(refusal.advice().map_or(text, |advice| advice.name.to_owned()))
+    } else {
+        Failure::Refused(text)
+    }
 }
 
 impl Chain for ClusterChain {

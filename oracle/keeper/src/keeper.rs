@@ -165,7 +165,7 @@ async fn perform<C: Chain>(chain: &C, view: &ChainView, action: Action, stop: &w
             (action, Outcome::Done)
         }
         Err(Failure::Raced(why)) => {
-            tracing::info!(ms, "{action}: not needed any more ({why})");
+            tracing::info!(ms, "{action}: somebody was faster, or the moment has passed ({why})");
             (action, Outcome::Raced)
         }
         Err(Failure::Transient(why) | Failure::Refused(why)) => {

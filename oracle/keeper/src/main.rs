@@ -64,11 +64,11 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
-        logs.compact().init()
+        logs.compact().with_target(false).init();
     } else {
-        logs.compact().with_ansi(false).init()
+        logs.json().flatten_event(true).init();
     }
 
     let runtime = match tokio::runtime::Runtime::new() {

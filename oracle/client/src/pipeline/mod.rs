@@ -93,7 +93,7 @@ pub enum SendError {
     #[error(transparent)]
     Rpc(#[from] RpcError),
     /// It fails, so it was not sent.
-    #[error("{label} was refused: {refusal}")]
+    #[error("cannot {label}: {refusal}")]
     Refused {
         /// What was tried.
         label: String,
@@ -101,7 +101,7 @@ pub enum SendError {
         refusal: Box<Refusal>,
     },
     /// It landed and failed: somebody else's transaction came between simulation and landing.
-    #[error("{label} failed on chain ({signature}): {refusal}")]
+    #[error("cannot {label} ({signature} landed and failed): {refusal}")]
     Failed {
         /// What was tried.
         label: String,
@@ -112,7 +112,7 @@ pub enum SendError {
     },
     /// No signing of it landed before its blockhash expired. Nothing was done.
     #[error(
-        "{label} did not land in {attempts} attempts: the cluster is busy or the node is cut off from it; try again later, with a higher priority fee"
+        "cannot {label}: none of {attempts} signed transactions landed. The cluster is busy or the node is cut off from it; try again later, with a higher priority fee"
     )]
     Expired {
         /// What was tried.
@@ -122,7 +122,7 @@ pub enum SendError {
     },
     /// The node stopped answering after the transaction was sent.
     #[error(
-        "it is not known whether {label} landed ({signature}): {reason}. It stays in the pending store and is resolved at the next start"
+        "it is not known whether `{label}` landed ({signature}): {reason}. It stays in the pending store and is resolved at the next start"
     )]
     Unknown {
         /// What was tried.
@@ -133,7 +133,7 @@ pub enum SendError {
         reason: String,
     },
     /// The instructions need more bytes than a transaction has.
-    #[error("{label} takes {bytes} bytes, a transaction holds {MAX_TRANSACTION}: do less in one")]
+    #[error("cannot {label}: it takes {bytes} bytes, a transaction holds {MAX_TRANSACTION}: do less in one")]
     TooLarge {
         /// What was tried.
         label: String,
@@ -141,7 +141,9 @@ pub enum SendError {
         bytes: usize,
     },
     /// A key that the instructions need did not sign.
-    #[error("{label} cannot be signed ({reason}): pass every key that its instructions name as signer")]
+    #[error(
+        "cannot {label}: it is not signed by all it needs ({reason}). Pass every key that its instructions name as signer"
+    )]
     Unsigned {
         /// What was tried.
         label: String,
@@ -219,7 +221,8 @@ impl Pipeline {
         &self.rpc
     }
 
-    /// Sends instructions as one transaction and waits until it is confirmed. `label` says in messages what it does;
+    /// Sends instructions as one transaction and waits until it is confirmed. `label` says in messages what it does,
+    /// as in "cannot {label}";
     /// `signers` are the keys it needs beyond the payer's (the payer's may be among them).
     ///
     /// # Errors
