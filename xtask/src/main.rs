@@ -75,8 +75,11 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let mut args = env::args();
     let name = args.next().unwrap_or_default();
-    if name.rsplit('/').next() == Some(program::LINKER) {
-        return program::keep_bitcode(args);
+    // Cargo and rustc call this program by other names, for the parts it plays in the build of a program.
+    match name.rsplit('/').next() {
+        Some(program::LINKER) => return program::keep_bitcode(args),
+        Some(program::COMPILER_ROLE) => return program::compile_without_paths(args),
+        _ => {}
     }
     match Arguments::parse().command {
         Task::Setup => {

@@ -1,5 +1,6 @@
 //! Building an on-chain program: with the official platform-tools where they work, else from the package registries alone.
 
+mod identity;
 mod library;
 mod link;
 mod linker;
@@ -19,10 +20,11 @@ use sha2::{Digest, Sha256};
 
 use crate::workspace;
 
+pub use identity::compile as compile_without_paths;
 pub use link::{SBPF_LINKER, tool};
 pub use linker::keep_bitcode;
 pub use official::find as official_tools;
-pub use target::{COMPILER, LINKER, RUSTC};
+pub use target::{COMPILER, COMPILER_ROLE, LINKER, RUSTC};
 
 /// A program crate.
 pub struct Crate {

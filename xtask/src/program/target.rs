@@ -21,6 +21,8 @@ pub const RUSTC: &str = "/usr/bin/rustc";
 pub const SOURCES: &str = "/usr/lib/rustlib/src/rust/library";
 /// The name under which rustc calls this program as its linker.
 pub const LINKER: &str = "datagalax-sbf-linker";
+/// The name under which cargo calls this program around rustc.
+pub const COMPILER_ROLE: &str = "datagalax-sbf-rustc";
 const TARGET: &str = "sbf-solana-solana";
 
 /// What the compiler leaves.
@@ -61,11 +63,13 @@ pub fn compile(program: &Crate) -> Result<Compiled> {
     let library = library::prepare(Path::new(SOURCES), &version)?;
     let target = workspace::sbf_target()?;
     let root = workspace::root()?;
+    let roles = roles(&target)?;
     let mut command = cargo_rustc(program, &library)?;
     command
         .env("CARGO_TARGET_DIR", &target)
         .env("RUST_TARGET_PATH", root.join("xtask/sbf"))
-        .env("PATH", path_with_linker(&target)?)
+        .env("PATH", path_with_linker(&roles)?)
+        .env("RUSTC_WRAPPER", roles.join(COMPILER_ROLE))
         .stdout(Stdio::piped());
     let output = command.spawn().context("cannot start cargo")?.wait_with_output()?;
     ensure!(output.status.success(), "the program did not compile (cargo {}); the messages are above", output.status);
@@ -103,6 +107,7 @@ fn cargo_rustc(program: &Crate, library: &Path) -> Result<Command> {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET");
     Ok(command)
 }
@@ -141,18 +146,24 @@ fn version() -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// rustc finds its linker by name, because the flags decide symbol names: a path in them would make the program's bytes
-/// depend on the folder it is built in.
-fn path_with_linker(target: &Path) -> Result<std::ffi::OsString> {
+/// rustc finds its linker by name: cargo hashes the flags, and a path among them would rebuild everything when it changes.
+fn path_with_linker(roles: &Path) -> Result<std::ffi::OsString> {
+    let old = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths(std::iter::once(roles.to_path_buf()).chain(env::split_paths(&old)))?)
+}
+
+/// A folder with this program under the names of the parts it plays.
+fn roles(target: &Path) -> Result<PathBuf> {
     let folder = target.join("bin");
     fs::create_dir_all(&folder)?;
-    let link = folder.join(LINKER);
     let this = env::current_exe()?;
-    if fs::read_link(&link).ok().as_ref() != Some(&this) {
-        let fresh = folder.join(format!("{LINKER}.{}", std::process::id()));
-        symlink(&this, &fresh)?;
-        fs::rename(&fresh, &link)?;
+    for role in [LINKER, COMPILER_ROLE] {
+        let link = folder.join(role);
+        if fs::read_link(&link).ok().as_ref() != Some(&this) {
+            let fresh = folder.join(format!("{role}.{}", std::process::id()));
+            symlink(&this, &fresh)?;
+            fs::rename(&fresh, &link)?;
+        }
     }
-    let old = env::var_os("PATH").unwrap_or_default();
-    Ok(env::join_paths(std::iter::once(folder).chain(env::split_paths(&old)))?)
+    Ok(folder)
 }
