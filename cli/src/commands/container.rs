@@ -96,10 +96,10 @@ struct Fingerprint {
 #[derive(Args)]
 struct ThisHost {
     /// With --this-host: do not look for GPUs
-    #[arg(long, requires = "this_host")]
+    #[arg(long, conflicts_with = "fingerprint")]
     no_gpu: bool,
     /// With --this-host: file of the machine id, instead of the system's
-    #[arg(long, requires = "this_host", value_name = "FILE")]
+    #[arg(long, conflicts_with = "fingerprint", value_name = "FILE")]
     machine_id: Option<PathBuf>,
 }
 
