@@ -85,6 +85,10 @@ impl Rate {
     #[inline]
     pub fn pay(self, weight: u64) -> Option<u64> {
         let fraction = ((u128::from(weight) * u128::from(self.lo)) >> 64) as u64;
+        if weight >> 40 == 0 && self.hi >> 23 == 0 {
+            // 63 bits at most, so the fraction fits as well: the usual case, without the chain's costly check.
+            return Some(weight.wrapping_mul(self.hi).wrapping_add(fraction));
+        }
         weight.checked_mul(self.hi)?.checked_add(fraction)
     }
 }
@@ -92,13 +96,15 @@ impl Rate {
 /// Weight of a row in nominal units, as if available and capable to 100 percent: `unit_weight * gpus * 10,000`.
 #[inline]
 pub const fn nominal_weight(unit_weight: u16, gpus: u8) -> u64 {
-    unit_weight as u64 * gpus as u64 * 10_000
+    // 38 bits at most: no overflow to check for.
+    (unit_weight as u64).wrapping_mul(gpus as u64).wrapping_mul(10_000)
 }
 
 /// Weight of a row in one epoch: `unit_weight * gpus * availability * capacity`, both in percent (38 bits at most).
 #[inline]
 pub const fn weight(unit_weight: u16, gpus: u8, availability: u8, capacity: u8) -> u64 {
-    unit_weight as u64 * gpus as u64 * (availability as u64 * capacity as u64)
+    // 40 bits at most, whatever the bytes are: no overflow to check for, which the chain would pay for in every row.
+    (unit_weight as u64).wrapping_mul(gpus as u64).wrapping_mul((availability as u64).wrapping_mul(capacity as u64))
 }
 
 /// Lower median `sorted[(m - 1) / 2]` of the first `votes` values, where the other values are 255 (so they sort last).
@@ -130,6 +136,17 @@ pub fn lower_median(mut v: [u8; 5], votes: usize) -> u8 {
         3 | 4 => v[1],
         _ => v[2],
     }
+}
+
+/// The middle of five values.
+#[inline(always)]
+pub fn median_of_five([a, b, c, d, e]: [u64; 5]) -> u64 {
+    let (a, b) = if a > b { (b, a) } else { (a, b) };
+    let (c, d) = if c > d { (d, c) } else { (c, d) };
+    // Neither the least nor the greatest of the first four can be the middle of all; the other two and the fifth decide.
+    let (low, high) = (a.max(c), b.min(d));
+    let (low, high) = if low > high { (high, low) } else { (low, high) };
+    e.max(low).min(high)
 }
 
 /// Votes that make a row quorate, M: more than half of the seats.
@@ -186,6 +203,17 @@ mod tests {
             let mut sorted = votes.clone();
             sorted.sort_unstable();
             prop_assert_eq!(lower_median(v, votes.len()), sorted[(votes.len() - 1) / 2]);
+        }
+    }
+
+    #[test]
+    fn the_median_of_five_is_the_sorted_middle() {
+        // Every order of five values with every pattern of ties.
+        for n in 0..5u64.pow(5) {
+            let v = [n % 5, n / 5 % 5, n / 25 % 5, n / 125 % 5, n / 625];
+            let mut sorted = v;
+            sorted.sort_unstable();
+            assert_eq!(median_of_five(v), sorted[2], "{v:?}");
         }
     }
 

@@ -77,25 +77,29 @@ impl Rules {
     }
 }
 
-/// The three columns of a report; a seat that did not reveal reads as one that voted on nothing.
-#[derive(Clone, Copy)]
-struct Columns<'a> {
-    availability: &'a [u8; ROWS],
-    capacity: &'a [u8; ROWS],
-    token: &'a [u8; ROWS],
+/// How often each seat was right, 12 bits a seat: at most 256 times.
+#[derive(Default)]
+struct Tallies {
+    judged: u16,
+    right: u64,
 }
 
-static NO_VOTES: [u8; ROWS] = [u8::MAX; ROWS];
+const RIGHT_BITS: usize = 12;
 
-impl<'a> Columns<'a> {
-    fn of(seat: &'a Seat) -> Self {
-        if seat.revealed == 1 {
-            Self { availability: &seat.availability, capacity: &seat.capacity, token: &seat.token }
-        } else {
-            Self { availability: &NO_VOTES, capacity: &NO_VOTES, token: &NO_VOTES }
-        }
-    }
+/// Does something for every seat. The chain has no registers to index: a loop over seats would live in memory.
+macro_rules! for_seats {
+    ($s:ident, $body:block) => {
+        for_seats!(@ $s, $body, 0 1 2 3 4)
+    };
+    (@ $s:ident, $body:block, $($seat:literal)*) => {
+        $({
+            const $s: usize = $seat;
+            $body
+        })*
+    };
 }
+
+const _: () = assert!(SEATS == 5, "for_seats and the median are of five");
 
 /// Judges at most `count` rows of the epoch's lane from its cursor on, and moves the cursor.
 ///
@@ -106,40 +110,89 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     let Block { lanes, rows, .. } = block;
     let lane = &mut lanes[(rules.epoch & 1) as usize];
     let end = lane.cursor.saturating_add(count).min(ROWS as u16);
-    let (mut judged, mut right) = (0u16, [0u16; SEATS]);
-    {
-        let committee = lane.committee.each_ref().map(Columns::of);
-        for index in lane.cursor..end {
-            // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
-            let r = usize::from(index as u8);
-            let row = &mut rows[r];
-            if row.status == Row::FREE {
-                continue;
-            }
-            for epoch in rules.skipped_from..rules.epoch {
-                row.history[(epoch % HISTORY) as usize] = VOID;
-            }
-            judge_row(row, r, &committee, rules, &mut outcome, &mut judged, &mut right)?;
+    let mut tallies = Tallies::default();
+    // A seat that did not reveal voted on nothing.
+    for seat in lane.committee.iter_mut().filter(|s| s.revealed != 1) {
+        seat.availability.fill(u8::MAX);
+    }
+    for index in lane.cursor..end {
+        // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
+        let r = usize::from(index as u8);
+        let row = &mut rows[r];
+        if row.status == Row::FREE {
+            continue;
         }
+        for epoch in rules.skipped_from..rules.epoch {
+            row.history[(epoch % HISTORY) as usize] = VOID;
+        }
+        judge_row(row, r, &lane.committee, rules, &mut outcome, &mut tallies)?;
     }
     lane.cursor = end;
-    for (seat, right) in lane.committee.iter_mut().zip(right) {
-        seat.judged += judged;
-        seat.right += right;
+    for (s, seat) in lane.committee.iter_mut().enumerate() {
+        seat.judged += tallies.judged;
+        seat.right += (tallies.right >> (s * RIGHT_BITS)) as u16 & ((1 << RIGHT_BITS) - 1);
     }
     block.live = block.live + outcome.gone_live - outcome.fallen_back;
     Ok(outcome)
+}
+
+/// What the seats say of one row, in 64-bit words, since the chain has no narrower arithmetic.
+///
+/// An absent vote is filled in below and above the others in turn, which leaves the lower median of the votes in the middle of
+/// the five; its token is no token.
+struct Votes {
+    availability: [u64; SEATS],
+    capacity: [u64; SEATS],
+    /// Token + 1.
+    token: [u64; SEATS],
+    absent: u64,
+    /// Bit s: seat s says dishonest.
+    accusers: u64,
+}
+
+impl Votes {
+    #[inline(always)]
+    fn read(committee: &[Seat; SEATS], r: usize) -> Self {
+        let none = [0; SEATS];
+        let mut votes = Self { availability: none, capacity: none, token: none, absent: 0, accusers: 0 };
+        for_seats!(S, {
+            let seat = &committee[S];
+            let availability = u64::from(seat.availability[r]);
+            votes.availability[S] = availability & u64::from(!DISHONEST);
+            votes.capacity[S] = u64::from(seat.capacity[r]);
+            votes.token[S] = u64::from(seat.token[r]) + 1;
+            if votes.availability[S] > 100 || votes.capacity[S] > 100 {
+                let above = votes.absent & 1 == 1;
+                votes.availability[S] = if above { 0xff } else { 0 };
+                votes.capacity[S] = votes.availability[S];
+                votes.token[S] = if above { 0x1ff } else { 0 };
+                votes.absent += 1;
+            } else if availability > 0x7f {
+                votes.accusers |= 1 << S;
+            }
+        });
+        votes
+    }
+
+    /// Votes of less than this availability.
+    fn below(&self, availability: u64) -> u64 {
+        let mut low = 0;
+        for s in 0..SEATS {
+            // Absent votes have no token.
+            low += u64::from(self.availability[s] < availability && (1..=0x100).contains(&self.token[s]));
+        }
+        low
+    }
 }
 
 #[inline(always)]
 fn judge_row(
     row: &mut Row,
     r: usize,
-    committee: &[Columns; SEATS],
+    committee: &[Seat; SEATS],
     rules: &Rules,
     outcome: &mut Outcome,
-    judged: &mut u16,
-    right: &mut [u16; SEATS],
+    tallies: &mut Tallies,
 ) -> Result<(), DatagalaxError> {
     let slot = (rules.epoch % HISTORY) as usize;
     // Registered in the middle of this epoch: nobody could measure all of it.
@@ -149,54 +202,51 @@ fn judge_row(
         return Ok(());
     }
 
-    let (mut availability, mut capacity, mut token) = ([u8::MAX; SEATS], [u8::MAX; SEATS], [u8::MAX; SEATS]);
-    let mut verdicts = [0u8; SEATS];
-    let (mut votes, mut dishonest, mut low) = (0u8, 0u8, 0u8);
-    for s in 0..SEATS {
-        let (a, c) = (committee[s].availability[r], committee[s].capacity[r]);
-        let percent = a & !DISHONEST;
-        if percent <= 100 && c <= 100 {
-            availability[s] = percent;
-            capacity[s] = c;
-            token[s] = committee[s].token[r];
-            verdicts[s] = a >> 7;
-            votes += 1;
-            dishonest += a >> 7;
-            low += u8::from(percent < rules.breach_threshold);
-        }
-    }
-    if votes < rules.quorum {
+    let votes = Votes::read(committee, r);
+    if SEATS as u64 - votes.absent < u64::from(rules.quorum) {
         row.history[slot] = VOID;
         return Ok(());
     }
 
-    let seen = usize::from(votes);
-    let median = math::lower_median(availability, seen);
-    let power = math::lower_median(capacity, seen);
+    let median_word = math::median_of_five(votes.availability);
+    let power_word = math::median_of_five(votes.capacity);
     // A value that M of the seats share is their median, so the median is the only candidate.
-    let agreed = math::lower_median(token, seen);
-    let condemned = dishonest >= rules.condemning;
-    let contested = dishonest > 0 && !condemned;
-    row.history[slot] = median | if low >= rules.condemning { BREACHED } else { 0 };
+    let agreed = math::median_of_five(votes.token);
+    // The median of votes is a vote: at most 100.
+    let (median, power) = (median_word as u8, power_word as u8);
+    let condemning = u64::from(rules.condemning);
+    let condemned = votes.accusers != 0 && u64::from(votes.accusers.count_ones()) >= condemning;
+    // More than half of the votes are low only if the median is.
+    let breached = median < rules.breach_threshold && votes.below(u64::from(rules.breach_threshold)) >= condemning;
+    row.history[slot] = if breached { median | BREACHED } else { median };
     row.full_capacity = power;
     row.full_capacity_epoch = rules.epoch;
 
-    let mut agreeing = 0;
-    for s in 0..SEATS {
-        // The filler 255 of an absent vote is no vote for token 255.
-        agreeing += u8::from(token[s] == agreed && availability[s] <= 100);
-    }
-    let token_agreed = agreeing >= rules.quorum && (agreed != 0 || !rules.tokens_required);
+    let (mut agreeing, mut right) = (0u64, 0u64);
+    for_seats!(S, {
+        if votes.token[S] == agreed {
+            agreeing += 1;
+            right |= 1 << (S * RIGHT_BITS);
+        }
+    });
+    let token_agreed = agreeing >= u64::from(rules.quorum) && (agreed != 1 || !rules.tokens_required);
 
     // Seats are judged on rows that already earn: a row that is being checked is nobody's exam.
     if counts && row.status != Row::CHECKING && token_agreed {
-        *judged += 1;
-        for s in 0..SEATS {
-            // An absent vote reads 255: further from any median than any tolerance.
-            let near = availability[s].abs_diff(median) <= rules.tolerance && capacity[s].abs_diff(power) <= rules.tolerance;
-            let verdict = contested || (verdicts[s] == 1) == condemned;
-            right[s] += u16::from(near && token[s] == agreed && verdict);
-        }
+        tallies.judged += 1;
+        let tolerance = u64::from(rules.tolerance);
+        // |x - m| <= t is x - (m - t) <= 2t in wrapping arithmetic.
+        let (floor, power_floor) = (median_word.wrapping_sub(tolerance), power_word.wrapping_sub(tolerance));
+        for_seats!(S, {
+            if votes.availability[S].wrapping_sub(floor) > 2 * tolerance
+                || votes.capacity[S].wrapping_sub(power_floor) > 2 * tolerance
+                // Contested: the verdict is not judged. Condemned: whoever did not say so is wrong.
+                || (condemned && votes.accusers >> S & 1 == 0)
+            {
+                right &= !(1 << (S * RIGHT_BITS));
+            }
+        });
+        tallies.right = tallies.right.wrapping_add(right);
     }
 
     let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !condemned;
@@ -221,7 +271,7 @@ fn judge_row(
                 row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
             }
-            if row.status == Row::LIVE && row.bad_epochs.count_ones() >= BAD_EPOCHS {
+            if row.status == Row::LIVE && row.bad_epochs != 0 && row.bad_epochs.count_ones() >= BAD_EPOCHS {
                 row.status = Row::CHECKING;
                 row.flags |= Row::PROBATION;
                 outcome.fallen_back += 1;
@@ -268,7 +318,7 @@ pub fn open_lane(lane: &mut Lane, epoch: u32, seats: u8) {
     lane.tallied = 0;
     lane.entropy = [0; 32];
     for seat in &mut lane.committee {
-        // The report columns stay as they are: `revealed` alone says whether they count.
+        // The report columns stay as they are: `revealed` alone says whether they count (the tally voids the others).
         seat.slot = NONE;
         seat.checker = NONE;
         seat.operator = Default::default();
