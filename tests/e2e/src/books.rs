@@ -53,11 +53,11 @@ impl Books {
 
 struct Snapshot {
     network: Box<Network>,
-    epochs: Vec<Box<Epoch>>,
+    epochs: Vec<Epoch>,
     blocks: Vec<Box<Block>>,
-    providers: Vec<Box<Provider>>,
-    checkers: Vec<Box<Checker>>,
-    containers: Vec<Box<Container>>,
+    providers: Vec<Provider>,
+    checkers: Vec<Checker>,
+    containers: Vec<Container>,
     tickets_accrued: u64,
     ledgers: [(Box<VaultLedger>, u64); 3],
 }
@@ -107,11 +107,11 @@ impl Snapshot {
         });
         let [stake, rewards, escrow] = ledgers;
         Ok(Some(Self {
-            epochs: epochs.iter().map(|a| Ok(typed!(Epoch, *a))).collect::<Result<_>>()?,
+            epochs: epochs.iter().map(|a| Ok(*typed!(Epoch, *a))).collect::<Result<_>>()?,
             blocks: (0..now.blocks).map(|b| Ok(typed!(Block, addresses::block(b)))).collect::<Result<_>>()?,
-            providers: (0..now.providers).map(|p| Ok(typed!(Provider, addresses::provider(p)))).collect::<Result<_>>()?,
-            checkers: (0..now.checkers).map(|c| Ok(typed!(Checker, addresses::checker(c)))).collect::<Result<_>>()?,
-            containers: containers.iter().map(|a| Ok(typed!(Container, *a))).collect::<Result<_>>()?,
+            providers: (0..now.providers).map(|p| Ok(*typed!(Provider, addresses::provider(p)))).collect::<Result<_>>()?,
+            checkers: (0..now.checkers).map(|c| Ok(*typed!(Checker, addresses::checker(c)))).collect::<Result<_>>()?,
+            containers: containers.iter().map(|a| Ok(*typed!(Container, *a))).collect::<Result<_>>()?,
             tickets_accrued: sum(set.1.iter().map(|t| t.accrued))?,
             ledgers: [stake?, rewards?, escrow?],
             network: now,

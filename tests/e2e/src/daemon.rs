@@ -1,15 +1,15 @@
 //! One process of the run: started with its log in a file, stopped in order, never left behind.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
@@ -18,59 +18,90 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Lines of its log that a failure shows.
 const LOG_LINES: usize = 15;
 
-/// A running process.
+/// A process of the run, and how to start it again.
 pub struct Daemon {
     name: String,
-    child: Child,
-    log: PathBuf,
+    binary: PathBuf,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    child: Option<Child>,
 }
 
 impl Daemon {
-    /// Starts a binary; what it writes to stderr (and stdout, unless `stdout` is asked for) goes to `<name>.log`.
+    /// Starts a binary in `folder`; all it says goes to `<name>.log` there.
     ///
     /// # Errors
     /// The binary is not there or cannot be started.
-    pub fn start(name: &str, binary: &Path, arguments: &[String], folder: &Path, stdout: bool) -> Result<Self> {
-        let log = folder.join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new(binary);
-        command.args(arguments).stdin(Stdio::null()).stderr(file.try_clone()?).current_dir(folder).kill_on_drop(true);
-        command.stdout(if stdout { Stdio::piped() } else { file.into() });
+    pub fn start(name: &str, binary: &Path, arguments: &[String], folder: &Path) -> Result<Self> {
+        let mut daemon = Self::prepared(name, binary, arguments, folder);
+        daemon.spawn(false)?;
+        Ok(daemon)
+    }
+
+    /// As [`Self::start`], and hands out its standard output.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_talking(name: &str, binary: &Path, arguments: &[String], folder: &Path) -> Result<(Self, ChildStdout)> {
+        let mut daemon = Self::prepared(name, binary, arguments, folder);
+        daemon.spawn(true)?;
+        let stdout = daemon.child.as_mut().and_then(|c| c.stdout.take()).context("its output is not captured")?;
+        Ok((daemon, stdout))
+    }
+
+    fn prepared(name: &str, binary: &Path, arguments: &[String], folder: &Path) -> Self {
+        let (name, binary, folder) = (name.to_owned(), binary.to_owned(), folder.to_owned());
+        Self { name, binary, arguments: arguments.to_vec(), folder, child: None }
+    }
+
+    /// Starts it again after [`Self::kill`], with the same arguments and in the same folder; the log goes on.
+    ///
+    /// # Errors
+    /// It runs, or cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{} is running", self.name);
+        self.spawn(false)
+    }
+
+    fn spawn(&mut self, stdout: bool) -> Result<()> {
+        let log = self.log();
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments).stdin(Stdio::null()).stderr(file.try_clone()?).current_dir(&self.folder);
+        command.stdout(if stdout { Stdio::piped() } else { file.into() }).kill_on_drop(true);
         // A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe and touches nothing of this process's memory.
         unsafe {
             command.pre_exec(|| {
                 // If this process is killed outright, its daemons end too.
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0 {
-                    Ok(())
-                } else {
-                    Err(std::io::Error::last_os_error())
-                }
+                let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0;
+                if set { Ok(()) } else { Err(std::io::Error::last_os_error()) }
             });
         }
         let child = command
             .spawn()
-            .with_context(|| format!("cannot start {}: run `cargo xtask demo`, which builds it", binary.display()))?;
-        Ok(Self { name: name.to_owned(), child, log })
+            .with_context(|| format!("cannot start {}: run `cargo xtask demo`, which builds it", self.binary.display()))?;
+        self.child = Some(child);
+        Ok(())
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.name))
     }
 
-    /// Its standard output, once, if it was asked for.
-    pub fn take_stdout(&mut self) -> Option<tokio::process::ChildStdout> {
-        self.child.stdout.take()
-    }
-
-    /// Fails when the process has ended, with the end of its log.
+    /// Fails when the process has ended without being killed by [`Self::kill`], with the end of its log.
     ///
     /// # Errors
     /// It is not running any more.
     pub fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait()?
+        {
             bail!("{} ended ({status}); the end of its log:\n{}", self.name, self.log_tail());
         }
         Ok(())
@@ -78,7 +109,7 @@ impl Daemon {
 
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
-        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let bytes = std::fs::read(self.log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
@@ -87,28 +118,28 @@ impl Daemon {
     /// Kills it outright, as a crash would.
     ///
     /// # Errors
-    /// The system refuses.
+    /// It is not running, or the system refuses.
     pub async fn kill(&mut self) -> Result<()> {
-        self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))
+        let mut child = self.child.take().with_context(|| format!("{} is not running", self.name))?;
+        child.kill().await.with_context(|| format!("cannot kill {}", self.name))
     }
 
-    /// Asks it to end and waits; one that does not within ten seconds is killed.
+    /// Asks it to end and waits; one that does not within ten seconds is killed. Nothing happens when it does not run.
     ///
     /// # Errors
     /// It had to be killed, or did not end with status 0.
-    pub async fn stop(mut self) -> Result<()> {
-        if let Some(pid) = self.child.id() {
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if let Some(pid) = child.id() {
             // SAFETY: the child is not reaped yet, so the pid is its own.
             unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
         }
-        let Ok(ended) = timeout(GRACE, self.child.wait()).await else {
-            self.child.kill().await?;
+        let Ok(ended) = timeout(GRACE, child.wait()).await else {
+            child.kill().await?;
             bail!("{} did not end within {} s and was killed", self.name, GRACE.as_secs());
         };
-        let status: ExitStatus = ended?;
-        if !status.success() {
-            bail!("{} ended with {status}; the end of its log:\n{}", self.name, self.log_tail());
-        }
+        let status = ended?;
+        ensure!(status.success(), "{} ended with {status}; the end of its log:\n{}", self.name, self.log_tail());
         Ok(())
     }
 }

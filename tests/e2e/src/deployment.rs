@@ -52,11 +52,8 @@ const START: Duration = Duration::from_secs(60);
 pub struct CheckerNode {
     /// Its id.
     pub id: u32,
-    /// Owner and operator key.
-    pub key: Arc<Keypair>,
-    key_path: PathBuf,
-    /// Its process; `None` once it was killed.
-    pub process: Option<Daemon>,
+    /// Its process.
+    pub process: Daemon,
 }
 
 /// A running network with all its roles.
@@ -84,10 +81,10 @@ pub struct Deployment {
     /// The checkers.
     pub checkers: Vec<CheckerNode>,
     /// The agent's process.
-    pub agent: Option<Daemon>,
+    pub agent: Daemon,
     /// The keeper's process.
-    pub keeper: Option<Daemon>,
-    localnet: Option<Daemon>,
+    pub keeper: Daemon,
+    localnet: Daemon,
 }
 
 /// Keys that only the deployment itself needs.
@@ -251,9 +248,8 @@ impl Deployment {
 
         progress.step("Starting the checkers");
         let mut checkers = Vec::new();
-        for (id, (key_path, key)) in (0u32..).zip(&keys.checkers) {
-            let process = Some(start_checker(&settings, &workdir, id, key_path)?);
-            checkers.push(CheckerNode { id, key: key.clone(), key_path: key_path.clone(), process });
+        for (id, (key_path, _)) in (0u32..).zip(&keys.checkers) {
+            checkers.push(CheckerNode { id, process: start_checker(&settings, &workdir, id, key_path)? });
         }
         let payout = keys.payout.pubkey();
         let operator_path = keys.operator_path.clone();
@@ -269,9 +265,9 @@ impl Deployment {
             payout,
             operator_path,
             checkers,
-            agent: Some(agent),
-            keeper: Some(keeper),
-            localnet: Some(localnet),
+            agent,
+            keeper,
+            localnet,
         })
     }
 
@@ -280,23 +276,13 @@ impl Deployment {
     /// # Errors
     /// The process and the end of its log.
     pub fn check(&mut self) -> Result<()> {
-        let checkers = self.checkers.iter_mut().map(|c| &mut c.process);
-        [&mut self.localnet, &mut self.keeper, &mut self.agent]
-            .into_iter()
-            .chain(checkers)
-            .flatten()
-            .try_for_each(Daemon::check)
+        self.daemons().try_for_each(Daemon::check)
     }
 
-    /// Starts a checker that was killed, on the store it left.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn restart_checker(&mut self, index: usize) -> Result<()> {
-        let node = self.checkers.get(index).context("no such checker")?;
-        let process = start_checker(&self.settings, &self.workdir, node.id, &node.key_path)?;
-        self.checkers[index].process = Some(process);
-        Ok(())
+    /// Everything that runs, last started first.
+    fn daemons(&mut self) -> impl Iterator<Item = &mut Daemon> {
+        let checkers = self.checkers.iter_mut().map(|c| &mut c.process);
+        checkers.chain([&mut self.agent, &mut self.keeper, &mut self.localnet])
     }
 
     /// Stops everything that was started, last started first.
@@ -305,9 +291,7 @@ impl Deployment {
     /// All daemons that did not end in order.
     pub async fn stop(&mut self) -> Result<()> {
         let mut troubles = String::new();
-        let checkers = self.checkers.iter_mut().filter_map(|c| c.process.take()).collect::<Vec<_>>();
-        let rest = [self.agent.take(), self.keeper.take(), self.localnet.take()];
-        for daemon in checkers.into_iter().chain(rest.into_iter().flatten()) {
+        for daemon in self.daemons() {
             if let Err(e) = daemon.stop().await {
                 let _ = writeln!(troubles, "{e:#}");
             }
@@ -331,8 +315,7 @@ async fn start_localnet(settings: &Settings, workdir: &Workdir, keys: &Keys) -> 
     for fund in keys.funded() {
         arguments.extend(["--fund".into(), fund]);
     }
-    let mut localnet = Daemon::start("localnet", &settings.localnet, &arguments, workdir.path(), true)?;
-    let stdout = localnet.take_stdout().context("the local network's output is not captured")?;
+    let (mut localnet, stdout) = Daemon::start_talking("localnet", &settings.localnet, &arguments, workdir.path())?;
     let mut lines = BufReader::new(stdout).lines();
     match timeout(START, lines.next_line()).await {
         Ok(Ok(Some(line))) if line.starts_with('{') => {
@@ -353,7 +336,7 @@ fn start_daemon(name: &str, settings: &Settings, workdir: &Workdir, arguments: &
     let mut all = vec!["--rpc".to_owned(), settings.rpc_url(), "--ws".to_owned(), settings.ws_url()];
     all.extend(arguments.iter().flat_map(|(option, value)| [(*option).to_owned(), value.clone()]));
     let binary = name.split('-').next().unwrap_or(name);
-    Daemon::start(name, &settings.binaries.join(format!("datagalax-{binary}")), &all, workdir.path(), false)
+    Daemon::start(name, &settings.binaries.join(format!("datagalax-{binary}")), &all, workdir.path())
 }
 
 fn start_checker(settings: &Settings, workdir: &Workdir, id: u32, key: &std::path::Path) -> Result<Daemon> {

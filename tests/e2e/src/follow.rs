@@ -11,7 +11,7 @@ use datagalax::{
 use datagalax_client::clock::read_clock;
 use tokio::time::sleep;
 
-use crate::Deployment;
+use crate::{Books, Deployment};
 
 /// Pause between two looks at the chain.
 const LOOK: Duration = Duration::from_millis(400);
@@ -60,8 +60,12 @@ pub enum Fault {
     RestartChecker(usize),
     /// The keeper dies.
     KillKeeper,
+    /// It comes back.
+    RestartKeeper,
     /// The host's agent dies.
     KillAgent,
+    /// It comes back.
+    RestartAgent,
 }
 
 /// Who is told what happens, and may break things.
@@ -147,6 +151,8 @@ pub async fn until_credited(deployment: &mut Deployment, observer: &mut dyn Obse
             let lane = view.block.lane(tallied).context("the lane of the epoch tallied last")?;
             let votes = votes_of(lane, place.1);
             observer.happened(format!("Epoch {tallied} tallied: {}", verdict(&view.row, tallied, &votes)));
+            // Whatever just happened, the books balance at every epoch.
+            Books::audit(&deployment.reader).await?;
             if view.row.status == Row::LIVE && checked.is_none() {
                 checked = Some(tallied);
                 observer.happened(format!("The container is live from epoch {}", view.row.live_from));
@@ -194,13 +200,17 @@ pub async fn look(deployment: &Deployment, (block, row): (u32, u8)) -> Result<Vi
 }
 
 async fn inject(deployment: &mut Deployment, fault: Fault) -> Result<()> {
-    let victim = match fault {
-        Fault::KillChecker(i) => deployment.checkers.get_mut(i).and_then(|c| c.process.take()),
-        Fault::KillKeeper => deployment.keeper.take(),
-        Fault::KillAgent => deployment.agent.take(),
-        Fault::RestartChecker(i) => return deployment.restart_checker(i),
+    let daemon = match fault {
+        Fault::KillChecker(i) | Fault::RestartChecker(i) => {
+            &mut deployment.checkers.get_mut(i).context("there is no such checker")?.process
+        }
+        Fault::KillKeeper | Fault::RestartKeeper => &mut deployment.keeper,
+        Fault::KillAgent | Fault::RestartAgent => &mut deployment.agent,
     };
-    victim.context("it is not running")?.kill().await
+    match fault {
+        Fault::KillChecker(_) | Fault::KillKeeper | Fault::KillAgent => daemon.kill().await,
+        Fault::RestartChecker(_) | Fault::RestartKeeper | Fault::RestartAgent => daemon.restart(),
+    }
 }
 
 fn votes_of(lane: &Lane, row: u8) -> Vec<SeatVote> {

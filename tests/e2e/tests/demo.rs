@@ -97,3 +97,30 @@ async fn a_killed_checker_costs_its_vote_only() -> Result<()> {
     assert_eq!(credited.votes.iter().filter(|v| v.vote.is_some()).count(), 3, "restarted, it votes again");
     Ok(())
 }
+
+/// The host goes away in its first epoch, then the keeper dies over an epoch's start. Neither corrupts the books: the bad
+/// epoch keeps the container in checking, reveals and tally go by the clock alone, and the epoch nobody drew is void.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_host_and_a_lost_keeper_cost_epochs_only() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let mut registered = None;
+    let mut faults = [Fault::KillAgent, Fault::RestartAgent, Fault::KillKeeper, Fault::RestartKeeper].into_iter().peekable();
+    let script = |view: &View| {
+        let epoch = view.epoch?;
+        let first = *registered.get_or_insert(epoch) + 1;
+        let all_committed = view.seats(epoch).is_some_and(|(committed, _, seats)| committed == usize::from(seats));
+        let due = match faults.peek()? {
+            Fault::KillAgent => epoch == first && view.left <= i64::from(EPOCH) * 3 / 4,
+            Fault::RestartAgent => epoch == first && all_committed,
+            Fault::KillKeeper => epoch == first + 1 && all_committed,
+            // Past the first quarter: the epoch can no longer be drawn.
+            _ => epoch == first + 2 && view.left <= i64::from(EPOCH) / 2,
+        };
+        if due { faults.next() } else { None }
+    };
+    let (credited, ..) = to_the_end(start().await?, script).await?;
+    assert_eq!(credited.checked, credited.registered + 2, "the epoch without its agent did not count as good");
+    assert_eq!(credited.live_from, credited.checked + 2);
+    assert!(credited.epoch.number >= credited.live_from);
+    Ok(())
+}

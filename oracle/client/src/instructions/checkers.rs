@@ -89,7 +89,9 @@ pub fn reveal_report(
 /// operator's associated accounts, which must exist. Nobody but the fee payer signs.
 pub fn claim_seat_pay(network: &Network, checker: &Checker, slots: &[u32]) -> Instruction {
     let slots: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-    let operator_account = (checker.commission_bps > 0).then(|| associated_account(&checker.operator, &network.mint));
+    // One wallet in both roles is paid once, as the payout wallet.
+    let commission = checker.commission_bps > 0 && checker.operator != checker.payout;
+    let operator_account = commission.then(|| associated_account(&checker.operator, &network.mint));
     build(
         accounts::ClaimSeatPay {
             network: addresses::network(),

@@ -25,7 +25,7 @@ pub struct ClaimSeatPay {
     pub vault: Account<TokenAccount>,
     #[account(mut, token::mint = mint, constraint = *to.owner() == checker.payout @ DatagalaxError::WrongAccount)]
     pub to: Account<TokenAccount>,
-    /// Receives the commission; needed while there is one.
+    /// Receives the commission; needed while there is one and the operator is not the payout wallet.
     #[account(mut)]
     pub operator_account: Option<Account<TokenAccount>>,
     pub token_program: Program<Token>,
@@ -34,7 +34,7 @@ pub struct ClaimSeatPay {
 /// Specification
 /// 1. Anybody may call: tokens go to the payout wallet's and the operator's token accounts, nowhere else.
 /// 2. Every named slot holds a ticket of the checker; take what each accrued.
-/// 3. The operator gets its commission (rounded down), the payout wallet the rest.
+/// 3. The operator gets its commission (rounded down), the payout wallet the rest; all of it when they are one wallet.
 #[inline(never)]
 pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, slots: &[u8]) -> Result<()> {
     let accounts = &mut ctx.accounts;
@@ -60,9 +60,10 @@ pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, slots: &[u8]) -> Result<(
     }
     require!(amount > 0, DatagalaxError::NothingToPay);
 
-    // 3.
-    let commission =
-        mul_ratio(amount, u64::from(accounts.checker.commission_bps), BPS).ok_or(DatagalaxError::InvariantViolated)?;
+    // 3. One wallet in both roles is paid once: its token account cannot be passed twice.
+    let both = accounts.checker.operator == accounts.checker.payout;
+    let commission_bps = if both { 0 } else { u64::from(accounts.checker.commission_bps) };
+    let commission = mul_ratio(amount, commission_bps, BPS).ok_or(DatagalaxError::InvariantViolated)?;
     let bump = accounts.network.bump;
     if commission > 0 {
         let to = accounts.operator_account.as_mut().ok_or(DatagalaxError::WrongAccount)?;
