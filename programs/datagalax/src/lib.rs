@@ -1,6 +1,6 @@
 //! The Datagalax program: registrations, stake, reports, tallies and rewards of a decentralised GPU cloud.
 //!
-//! The mechanism is described in docs/protocol.md. `committee`, `math`, `report` and `tally` are pure and serve the off-chain
+//! The mechanism is described in docs/protocol.md. `committee`, `math`, `report`, `tally` and `votes` are pure and serve the off-chain
 //! crates too (feature `no-entrypoint`), so that there is one implementation of every rule.
 // Anchor's macros emit public companions (client structs, argument structs) without documentation of their own.
 #![allow(missing_docs)]
@@ -19,6 +19,7 @@ pub mod math;
 pub mod report;
 pub mod state;
 pub mod tally;
+pub mod votes;
 
 use constants::ROWS;
 use instructions::*;

@@ -138,17 +138,6 @@ pub fn lower_median(mut v: [u8; 5], votes: usize) -> u8 {
     }
 }
 
-/// The middle of five values.
-#[inline(always)]
-pub fn median_of_five([a, b, c, d, e]: [u64; 5]) -> u64 {
-    let (a, b) = if a > b { (b, a) } else { (a, b) };
-    let (c, d) = if c > d { (d, c) } else { (c, d) };
-    // Neither the least nor the greatest of the first four can be the middle of all; the other two and the fifth decide.
-    let (low, high) = (a.max(c), b.min(d));
-    let (low, high) = if low > high { (high, low) } else { (low, high) };
-    e.max(low).min(high)
-}
-
 /// Votes that make a row quorate, M: more than half of the seats.
 #[inline]
 pub const fn quorum(seats: u8) -> u8 {
@@ -203,17 +192,6 @@ mod tests {
             let mut sorted = votes.clone();
             sorted.sort_unstable();
             prop_assert_eq!(lower_median(v, votes.len()), sorted[(votes.len() - 1) / 2]);
-        }
-    }
-
-    #[test]
-    fn the_median_of_five_is_the_sorted_middle() {
-        // Every order of five values with every pattern of ties.
-        for n in 0..5u64.pow(5) {
-            let v = [n % 5, n / 5 % 5, n / 25 % 5, n / 125 % 5, n / 625];
-            let mut sorted = v;
-            sorted.sort_unstable();
-            assert_eq!(median_of_five(v), sorted[2], "{v:?}");
         }
     }
 

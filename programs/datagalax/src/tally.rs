@@ -2,10 +2,11 @@
 //! the handler hands in what it read, and the off-chain crates can ask what a tally would do.
 
 use crate::{
-    constants::{BREACHED, DISHONEST, HISTORY, NONE, ROWS, SEATS, VOID},
+    constants::{BREACHED, HISTORY, NONE, ROWS, SEATS, VOID},
     error::DatagalaxError,
     math::{self, Rate},
     state::{Block, Lane, Parameters, Row, Seat},
+    votes::{GROUP, Group, Verdict},
 };
 
 /// What holds for a whole tally.
@@ -77,30 +78,6 @@ impl Rules {
     }
 }
 
-/// How often each seat was right, 12 bits a seat: at most 256 times.
-#[derive(Default)]
-struct Tallies {
-    judged: u16,
-    right: u64,
-}
-
-const RIGHT_BITS: usize = 12;
-
-/// Does something for every seat. The chain has no registers to index: a loop over seats would live in memory.
-macro_rules! for_seats {
-    ($s:ident, $body:block) => {
-        for_seats!(@ $s, $body, 0 1 2 3 4)
-    };
-    (@ $s:ident, $body:block, $($seat:literal)*) => {
-        $({
-            const $s: usize = $seat;
-            $body
-        })*
-    };
-}
-
-const _: () = assert!(SEATS == 5, "for_seats and the median are of five");
-
 /// Judges at most `count` rows of the epoch's lane from its cursor on, and moves the cursor.
 ///
 /// # Errors
@@ -110,151 +87,70 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     let Block { lanes, rows, .. } = block;
     let lane = &mut lanes[(rules.epoch & 1) as usize];
     let end = lane.cursor.saturating_add(count).min(ROWS as u16);
-    let mut tallies = Tallies::default();
+    let (mut judged, mut right) = (0u16, [0u64; SEATS]);
     // A seat that did not reveal voted on nothing.
     for seat in lane.committee.iter_mut().filter(|s| s.revealed != 1) {
         seat.availability.fill(u8::MAX);
     }
-    for index in lane.cursor..end {
-        // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
-        let r = usize::from(index as u8);
-        let row = &mut rows[r];
-        if row.status == Row::FREE {
-            continue;
+    let mut index = usize::from(lane.cursor);
+    while index < usize::from(end) {
+        let first = index / GROUP * GROUP;
+        let last = (first + GROUP).min(usize::from(end));
+        let mut group = None;
+        let mut exams = 0;
+        for r in index..last {
+            // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
+            let row = &mut rows[usize::from(r as u8)];
+            if row.status == Row::FREE {
+                continue;
+            }
+            for epoch in rules.skipped_from..rules.epoch {
+                row.history[(epoch % HISTORY) as usize] = VOID;
+            }
+            let verdict = group.get_or_insert_with(|| Group::read(&lane.committee, first, rules)).verdict(r);
+            if judge_row(row, verdict, rules, &mut outcome)? {
+                exams |= Group::flag(r);
+                judged += 1;
+            }
         }
-        for epoch in rules.skipped_from..rules.epoch {
-            row.history[(epoch % HISTORY) as usize] = VOID;
+        if let Some(group) = group {
+            group.add_right(exams, &mut right);
         }
-        judge_row(row, r, &lane.committee, rules, &mut outcome, &mut tallies)?;
+        index = last;
     }
     lane.cursor = end;
-    for (s, seat) in lane.committee.iter_mut().enumerate() {
-        seat.judged += tallies.judged;
-        seat.right += (tallies.right >> (s * RIGHT_BITS)) as u16 & ((1 << RIGHT_BITS) - 1);
+    for (seat, right) in lane.committee.iter_mut().zip(right) {
+        seat.judged += judged;
+        // At most 256 rows.
+        seat.right += right as u16;
     }
     block.live = block.live + outcome.gone_live - outcome.fallen_back;
     Ok(outcome)
 }
 
-/// What the seats say of one row, in 64-bit words, since the chain has no narrower arithmetic.
-///
-/// An absent vote is filled in below and above the others in turn, which leaves the lower median of the votes in the middle of
-/// the five; its token is no token.
-struct Votes {
-    availability: [u64; SEATS],
-    capacity: [u64; SEATS],
-    /// Token + 1.
-    token: [u64; SEATS],
-    absent: u64,
-    /// Bit s: seat s says dishonest.
-    accusers: u64,
-}
-
-impl Votes {
-    #[inline(always)]
-    fn read(committee: &[Seat; SEATS], r: usize) -> Self {
-        let none = [0; SEATS];
-        let mut votes = Self { availability: none, capacity: none, token: none, absent: 0, accusers: 0 };
-        for_seats!(S, {
-            let seat = &committee[S];
-            let availability = u64::from(seat.availability[r]);
-            votes.availability[S] = availability & u64::from(!DISHONEST);
-            votes.capacity[S] = u64::from(seat.capacity[r]);
-            votes.token[S] = u64::from(seat.token[r]) + 1;
-            if votes.availability[S] > 100 || votes.capacity[S] > 100 {
-                let above = votes.absent & 1 == 1;
-                votes.availability[S] = if above { 0xff } else { 0 };
-                votes.capacity[S] = votes.availability[S];
-                votes.token[S] = if above { 0x1ff } else { 0 };
-                votes.absent += 1;
-            } else if availability > 0x7f {
-                votes.accusers |= 1 << S;
-            }
-        });
-        votes
-    }
-
-    /// Votes of less than this availability.
-    fn below(&self, availability: u64) -> u64 {
-        let mut low = 0;
-        for s in 0..SEATS {
-            // Absent votes have no token.
-            low += u64::from(self.availability[s] < availability && (1..=0x100).contains(&self.token[s]));
-        }
-        low
-    }
-}
-
+/// Judges one row; says whether the seats are judged on it.
 #[inline(always)]
-fn judge_row(
-    row: &mut Row,
-    r: usize,
-    committee: &[Seat; SEATS],
-    rules: &Rules,
-    outcome: &mut Outcome,
-    tallies: &mut Tallies,
-) -> Result<(), DatagalaxError> {
+fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outcome) -> Result<bool, DatagalaxError> {
     let slot = (rules.epoch % HISTORY) as usize;
     // Registered in the middle of this epoch: nobody could measure all of it.
     let counts = row.live_from <= rules.epoch && rules.epoch < row.until;
-    if !counts && row.status == Row::CHECKING {
+    if verdict.is_void() || (!counts && row.status == Row::CHECKING) {
         row.history[slot] = VOID;
-        return Ok(());
+        return Ok(false);
     }
-
-    let votes = Votes::read(committee, r);
-    if SEATS as u64 - votes.absent < u64::from(rules.quorum) {
-        row.history[slot] = VOID;
-        return Ok(());
-    }
-
-    let median_word = math::median_of_five(votes.availability);
-    let power_word = math::median_of_five(votes.capacity);
-    // A value that M of the seats share is their median, so the median is the only candidate.
-    let agreed = math::median_of_five(votes.token);
-    // The median of votes is a vote: at most 100.
-    let (median, power) = (median_word as u8, power_word as u8);
-    let condemning = u64::from(rules.condemning);
-    let condemned = votes.accusers != 0 && u64::from(votes.accusers.count_ones()) >= condemning;
-    // More than half of the votes are low only if the median is.
-    let breached = median < rules.breach_threshold && votes.below(u64::from(rules.breach_threshold)) >= condemning;
-    row.history[slot] = if breached { median | BREACHED } else { median };
+    let (median, power) = (verdict.availability, verdict.capacity);
+    row.history[slot] = if verdict.is_breached() { median | BREACHED } else { median };
     row.full_capacity = power;
     row.full_capacity_epoch = rules.epoch;
 
-    let (mut agreeing, mut right) = (0u64, 0u64);
-    for_seats!(S, {
-        if votes.token[S] == agreed {
-            agreeing += 1;
-            right |= 1 << (S * RIGHT_BITS);
-        }
-    });
-    let token_agreed = agreeing >= u64::from(rules.quorum) && (agreed != 1 || !rules.tokens_required);
-
     // Seats are judged on rows that already earn: a row that is being checked is nobody's exam.
-    if counts && row.status != Row::CHECKING && token_agreed {
-        tallies.judged += 1;
-        let tolerance = u64::from(rules.tolerance);
-        // |x - m| <= t is x - (m - t) <= 2t in wrapping arithmetic.
-        let (floor, power_floor) = (median_word.wrapping_sub(tolerance), power_word.wrapping_sub(tolerance));
-        for_seats!(S, {
-            if votes.availability[S].wrapping_sub(floor) > 2 * tolerance
-                || votes.capacity[S].wrapping_sub(power_floor) > 2 * tolerance
-                // Contested: the verdict is not judged. Condemned: whoever did not say so is wrong.
-                || (condemned && votes.accusers >> S & 1 == 0)
-            {
-                right &= !(1 << (S * RIGHT_BITS));
-            }
-        });
-        tallies.right = tallies.right.wrapping_add(right);
-    }
-
-    let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !condemned;
+    let exam = counts && row.status != Row::CHECKING && verdict.is_agreed();
+    let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !verdict.is_condemned();
     row.bad_epochs = (row.bad_epochs << 1) | u16::from(!good);
     match row.status {
         Row::CHECKING => {
             let cleared = row.flags & Row::PROBATION == 0 || row.bad_epochs & PROBATION_MASK == 0;
-            if good && token_agreed && cleared {
+            if good && verdict.is_agreed() && cleared {
                 // The rate of the next epoch is fixed already: the row is part of the one after.
                 row.status = Row::LIVE;
                 row.live_from = rules.epoch.saturating_add(2);
@@ -280,7 +176,7 @@ fn judge_row(
         }
         _ => {}
     }
-    Ok(())
+    Ok(exam)
 }
 
 /// What a seat gets once its block is tallied.

@@ -3,11 +3,7 @@
 //!
 //! Comparisons set the high bit of a byte ([`HIGH`]) where they hold. They need that bit, so values have 7 bits; percents do.
 
-use crate::{
-    constants::SEATS,
-    state::Seat,
-    tally::Rules,
-};
+use crate::{constants::SEATS, state::Seat, tally::Rules};
 
 /// Rows in a group.
 pub const GROUP: usize = 8;
@@ -143,38 +139,218 @@ fn eight(column: &[u8], first: usize) -> u64 {
     column.get(first..first + GROUP).and_then(|c| c.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
+/// The votes of five seats on eight rows, as [`Group::read`] takes them apart.
+struct Ballots {
+    availability: [u64; SEATS],
+    capacity: [u64; SEATS],
+    token: [u64; SEATS],
+    /// High bit: says dishonest.
+    accuses: [u64; SEATS],
+    /// All bits: no vote.
+    absent: [u64; SEATS],
+    /// All bits: no vote, filled in above the others.
+    above: [u64; SEATS],
+    any_absent: bool,
+    /// All bits where the next absent vote is filled in above.
+    filler: u64,
+    /// How many are absent.
+    absences: u64,
+    /// How many say dishonest.
+    accusers: u64,
+}
+
+impl Ballots {
+    #[inline(always)]
+    fn read(committee: &[Seat; SEATS], first: usize) -> Self {
+        let none = [0; SEATS];
+        let mut all = Self {
+            availability: none,
+            capacity: none,
+            token: none,
+            accuses: none,
+            absent: none,
+            above: none,
+            any_absent: false,
+            filler: 0,
+            absences: 0,
+            accusers: 0,
+        };
+        for_seats!(S, {
+            let seat = &committee[S];
+            let (a, c) = (eight(&seat.availability, first), eight(&seat.capacity, first));
+            all.token[S] = eight(&seat.token, first);
+            let (percent, power) = (a & !HIGH, c & !HIGH);
+            // A capacity above 127 has its high bit set already.
+            let absent = at_least(percent, 101) | at_least(power, 101) | (c & HIGH);
+            all.availability[S] = percent;
+            all.capacity[S] = power;
+            all.accuses[S] = a & HIGH & !absent;
+            all.accusers = all.accusers.wrapping_add(all.accuses[S] >> 7);
+            if absent != 0 {
+                let mask = fill(absent);
+                let above = all.filler & mask;
+                all.availability[S] = (percent & !mask) | (above & !HIGH);
+                all.capacity[S] = (power & !mask) | (above & !HIGH);
+                all.absent[S] = mask;
+                all.above[S] = above;
+                all.any_absent = true;
+                all.absences = all.absences.wrapping_add(absent >> 7);
+                all.filler ^= mask;
+            }
+        });
+        all
+    }
+
+    /// Where each seat's token is the one that a quorum shares, if any does; how many share it; and where it is zero.
+    ///
+    /// A value that a quorum shares is the median, so the median is the only candidate. Tokens have eight bits and need two
+    /// values that are none (below and above), hence words of 16 bits: the even rows', then the odd rows'.
+    #[inline(always)]
+    fn tokens(&self) -> ([u64; SEATS], u64, u64) {
+        let [t, u, v, w, x] = self.token;
+        if !self.any_absent && (t ^ u) | (t ^ v) | (t ^ w) | (t ^ x) == 0 {
+            let zero = !((t & !HIGH).wrapping_add(!HIGH) | t) & HIGH;
+            return ([HIGH; SEATS], ONES.wrapping_mul(SEATS as u64), zero);
+        }
+        let (even, even_zero) = self.token_words(0);
+        let (odd, odd_zero) = self.token_words(8);
+        let (mut same, mut sharing) = ([0; SEATS], 0u64);
+        for_seats!(S, {
+            // The high bit of a word is that of its odd byte.
+            same[S] = (even[S] >> 8) | odd[S];
+            sharing = sharing.wrapping_add(same[S] >> 7);
+        });
+        (same, sharing, (even_zero >> 8) | odd_zero)
+    }
+
+    /// For every second row from the one at bit `shift` on, in the high bits of words: which seats' token is the median, and
+    /// whether that is zero.
+    #[inline(always)]
+    fn token_words(&self, shift: u32) -> ([u64; SEATS], u64) {
+        const BYTES: u64 = 0x00ff_00ff_00ff_00ff;
+        const WHOLE: u64 = 0x0101;
+        let mut words = [0u64; SEATS];
+        for_seats!(S, {
+            let absent = (self.absent[S] >> shift & BYTES).wrapping_mul(WHOLE);
+            let above = (self.above[S] >> shift & BYTES).wrapping_mul(WHOLE);
+            let token = (self.token[S] >> shift & BYTES).wrapping_add(ONE_WORDS);
+            words[S] = (token & !absent) | (above & (BYTES | BYTES << 1));
+        });
+        let median = middle!(order_words, words);
+        for_seats!(S, {
+            words[S] = HIGH_WORDS.wrapping_sub(words[S] ^ median) & HIGH_WORDS;
+        });
+        (words, HIGH_WORDS.wrapping_sub(median ^ ONE_WORDS) & HIGH_WORDS)
+    }
+
+    /// Where at least `enough` votes are under the breach threshold.
+    #[inline(always)]
+    fn breached(&self, threshold: u8, enough: u8) -> u64 {
+        let mut low = 0u64;
+        for_seats!(S, {
+            low = low.wrapping_add((!at_least(self.availability[S], threshold) & !self.absent[S] & HIGH) >> 7);
+        });
+        at_least(low, enough)
+    }
+}
+
 impl Group {
-    /// Reads what the committee says of rows `first..first + 8`. Seats that did not reveal must read as no votes.
+    /// Reads what the committee says of rows `first..first + 8`. A seat that did not reveal must read as no vote on any.
     ///
     /// An absent vote is filled in below and above the others in turn, which leaves the lower median of the votes in the middle
     /// of the five; its token is no token, so it is never right.
     #[inline(always)]
     pub fn read(committee: &[Seat; SEATS], first: usize, rules: &Rules) -> Self {
-        let none = [0; SEATS];
-        let (mut availability, mut capacity, mut token, mut accuses) = (none, none, none, none);
-        let (mut absences, mut accusers, mut missing, mut filler) = (0u64, 0u64, none, 0u64);
-        let mut any_missing = 0;
+        let all = Ballots::read(committee, first);
+        let availability = middle!(order, all.availability);
+        let capacity = middle!(order, all.capacity);
+        let void = at_least(all.absences, (SEATS as u8 + 1).saturating_sub(rules.quorum));
+        let condemned = at_least(all.accusers, rules.condemning);
+        // As many votes as condemn are under the threshold only where the median is.
+        let some_low = at_least(availability, rules.breach_threshold) != HIGH;
+        let breached = if some_low { all.breached(rules.breach_threshold, rules.condemning) } else { 0 };
+        let (mut right, sharing, zero) = all.tokens();
+        let mut agreed = at_least(sharing, rules.quorum);
+        if rules.tokens_required {
+            agreed &= !zero;
+        }
         for_seats!(S, {
-            let seat = &committee[S];
-            let (a, c) = (eight(&seat.availability, first), eight(&seat.capacity, first));
-            token[S] = eight(&seat.token, first);
-            let percent = a & !HIGH;
-            // A capacity above 127 has its high bit set itself.
-            let absent = at_least(percent, 101) | at_least(c & !HIGH, 101) | (c & HIGH);
-            let says = a & HIGH & !absent;
-            (availability[S], capacity[S], accuses[S]) = (percent, c, says);
-            accusers = accusers.wrapping_add(says >> 7);
-            if absent != 0 {
-                let (mask, seven) = (fill(absent), filler & !HIGH);
-                availability[S] = (percent & !mask) | (seven & mask);
-                capacity[S] = (c & !mask) | (seven & mask);
-                missing[S] = mask;
-                any_missing |= mask;
-                absences = absences.wrapping_add(absent >> 7);
-            }
+            right[S] &= near(all.availability[S], availability, rules.tolerance)
+                & near(all.capacity[S], capacity, rules.tolerance)
+                // Contested: the verdict is not judged. Condemned: whoever did not say so is wrong.
+                & !(condemned & !all.accuses[S]);
         });
-        let _ = (&mut filler, any_missing);
-        let _ = (availability, capacity, token, missing, absences, accusers, accuses, rules);
-        Self::default()
+        let flags = void >> VOID_FLAG | condemned >> CONDEMNED_FLAG | breached >> BREACHED_FLAG | agreed >> AGREED_FLAG;
+        Self { availability, capacity, flags, right }
+    }
+
+    /// The verdict on one row of the group.
+    #[inline(always)]
+    pub const fn verdict(&self, row: usize) -> Verdict {
+        let shift = 8 * (row % GROUP);
+        Verdict {
+            availability: (self.availability >> shift) as u8,
+            capacity: (self.capacity >> shift) as u8,
+            flags: (self.flags >> shift) as u8,
+        }
+    }
+
+    /// The flag that names a row for [`Self::add_right`].
+    #[inline(always)]
+    pub const fn flag(row: usize) -> u64 {
+        0x80 << (8 * (row % GROUP))
+    }
+
+    /// Adds to each seat's count the rows among `judged` ([`Self::flag`]s) that it was right on.
+    #[inline(always)]
+    pub fn add_right(&self, judged: u64, right: &mut [u64; SEATS]) {
+        for_seats!(S, {
+            // The product's top byte is the sum of all bytes.
+            right[S] = right[S].wrapping_add(((self.right[S] & judged) >> 7).wrapping_mul(ONES) >> 56);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(x: u64) -> [u8; 8] {
+        x.to_le_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn each_byte_is_compared_for_itself(x in any::<[u8; 8]>(), y in any::<[u8; 8]>(), n in 0u8..=128) {
+            let (x, y) = (u64::from_le_bytes(x) & !HIGH, u64::from_le_bytes(y) & !HIGH);
+            let (least, most) = order(x, y);
+            for i in 0..8 {
+                let (a, b) = (bytes(x)[i], bytes(y)[i]);
+                prop_assert_eq!(bytes(at_least(x, n))[i] != 0, a >= n);
+                prop_assert_eq!((bytes(least)[i], bytes(most)[i]), (a.min(b), a.max(b)));
+                let close = near(x, y, n.min(100));
+                prop_assert_eq!(bytes(close)[i], if a.abs_diff(b) <= n.min(100) { 0x80 } else { 0 });
+            }
+        }
+
+        #[test]
+        fn the_middle_of_five_is_the_sorted_middle(v in any::<[[u8; 8]; 5]>()) {
+            let words = v.map(|w| u64::from_le_bytes(w) & !HIGH);
+            let median = middle!(order, words);
+            for i in 0..8 {
+                let mut sorted = words.map(|w| bytes(w)[i]);
+                sorted.sort_unstable();
+                prop_assert_eq!(bytes(median)[i], sorted[2]);
+            }
+            // Words of 15 bits likewise.
+            let words = v.map(|w| u64::from_le_bytes(w) & !HIGH_WORDS);
+            let median = middle!(order_words, words);
+            for i in 0..4 {
+                let mut sorted = words.map(|w| (w >> (16 * i)) as u16);
+                sorted.sort_unstable();
+                prop_assert_eq!((median >> (16 * i)) as u16, sorted[2]);
+            }
+        }
     }
 }

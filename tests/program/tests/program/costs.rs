@@ -203,6 +203,7 @@ fn full_block(costs: &mut Costs) {
     costs.plain("tally_block, 256 live rows, 5 reports", &outcome);
     costs.add("tally_block, a row", outcome.compute_units.div_ceil(ROWS as u64), "CU", Some(380));
     stage.world.check_books();
+    disagreement(costs);
 
     let operator = stage.provider.operator.clone();
     let claim = with_budget(60_000, instructions::claim_rewards(&stage.world, &stage.provider, 0, &rows(0..ROWS)));
@@ -210,6 +211,31 @@ fn full_block(costs: &mut Costs) {
     costs.transaction("claim_rewards of 256 rows", &outcome, (Some(60_000), Some(1_232)));
     let claim = instructions::claim_seat_pay(&stage.world, &stage.checkers[0], &[0]);
     costs.plain("claim_seat_pay of one ticket", &sent(&mut stage.world, &keeper, &[claim], &[]));
+    stage.world.check_books();
+}
+
+/// The dearest tally: a seat is silent, no two tokens agree everywhere, somebody accuses, and some availability is low.
+fn disagreement(costs: &mut Costs) {
+    let quarrel = |at: SeatAt| {
+        let mut report = uneven(at)?;
+        for row in 0..ROWS {
+            report.values[2 * ROWS + row] = if at.seat == 1 { row as u8 } else { 9 };
+            if row % 8 == 0 {
+                report.values[row] = 20 | 0x80;
+            }
+        }
+        (at.seat != 4).then_some(report)
+    };
+    let votes = |at: SeatAt| if at.epoch < 3 { perfect()(at) } else { quarrel(at) };
+    let mut stage = Stage::new(5, ROWS as u32).pass_to(3, &votes);
+    stage.world.reveal_all(&stage.checkers, 3, &votes);
+    let keeper = stage.world.actor("keeper");
+    stage.world.open(4);
+    stage.world.enter(4, 20);
+    let tally = with_budget(400_000, instructions::tally_block(&stage.world, 3, 0, 256));
+    let outcome = sent(&mut stage.world, &keeper, &tally, &[]);
+    costs.plain("tally_block, 256 live rows, 4 reports that disagree", &outcome);
+    costs.add("tally_block, a row of reports that disagree", outcome.compute_units.div_ceil(ROWS as u64), "CU", Some(380));
     stage.world.check_books();
 }
 

@@ -136,12 +136,12 @@ fn votes() -> impl Strategy<Value = Ballot> {
             let capacity: [_; SEATS] = std::array::from_fn(|_| near(c));
             let token: [_; SEATS] = std::array::from_fn(|_| tokens.clone());
             (availability, capacity, token, Just((accused, strays))).prop_map(|(mut a, c, t, (accused, strays))| {
-                for seat in 0..SEATS {
+                for (seat, value) in a.iter_mut().enumerate() {
                     if accused >> seat & 1 == 1 {
-                        a[seat] |= 0x80;
+                        *value |= 0x80;
                     }
                     if strays.iter().all(|s| *s) {
-                        a[seat] = 255 - a[seat] / 2;
+                        *value = 255 - *value / 2;
                     }
                 }
                 (a, c, t)
