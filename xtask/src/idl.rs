@@ -28,6 +28,15 @@ pub fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
+/// The program's address, by the description in the repository.
+pub fn address() -> Result<String> {
+    let path = file()?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let idl: Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged: run `cargo xtask idl`", path.display()))?;
+    Ok(idl["address"].as_str().context("the description names no address: run `cargo xtask idl`")?.to_owned())
+}
+
 fn file() -> Result<PathBuf> {
     Ok(workspace::root()?.join("programs/datagalax/idl/datagalax.json"))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{setup, workspace};
+use crate::{idl, program, setup, workspace};
 
 /// The local network's program.
 pub fn binary() -> Result<PathBuf> {
@@ -28,11 +28,34 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// Builds it and becomes it, so that Ctrl-C reaches it and its status is ours.
+/// Builds it and becomes it, so that Ctrl-C reaches it and its status is ours. Unless the arguments load programs of their
+/// own or only ask for help, ours is built and loaded.
 pub fn run(args: &[String]) -> Result<()> {
     setup::run()?;
+    let mut args = args.to_vec();
+    let named = |option: &str| args.iter().any(|arg| arg == option || arg.starts_with(&format!("{option}=")));
+    if !["--program", "--help", "-h", "--version", "-V"].into_iter().any(named) {
+        let program = program::build(&workspace::program()?, false)?;
+        args.push(format!("--program={}={}", idl::address()?, program.display()));
+    }
     build()?;
-    Err(become_program(&binary()?, args, &[]))
+    Err(become_program(&binary()?, &args, &[]))
+}
+
+/// Runs its own tests against the built binary.
+pub fn test() -> Result<()> {
+    let status = workspace::cargo()
+        .args(["test", "--locked", "--manifest-path"])
+        .arg(folder()?.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target()?)
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(
+        status.success(),
+        "the local network's tests failed ({status}); run them again with `cargo test` in tests/localnet"
+    );
+    Ok(())
 }
 
 /// Replaces this process by a program; comes back only with the reason why it could not.

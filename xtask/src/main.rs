@@ -41,7 +41,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Runs the local Solana network.
+    /// Runs the local Solana network with the program on it.
     Localnet {
         /// Arguments of the network; see `cargo xtask localnet -- --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

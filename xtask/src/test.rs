@@ -40,6 +40,7 @@ pub fn run(long: bool) -> Result<()> {
     })?;
     steps.run("interface description", || idl::run(true))?;
     steps.run("local network", localnet::build)?;
+    steps.run("local network's tests", localnet::test)?;
     steps.run("daemons and command line", demo::binaries)?;
     let count = steps.run("tests", || tests(long))?;
     steps.finish();

@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Settings {
     /// The program's bytecode.
     pub program: PathBuf,
+    /// Folder of the sources it is built from.
+    pub sources: PathBuf,
     /// The local network's binary.
     pub localnet: PathBuf,
     /// Folder of the daemons' and the CLI's binaries.
@@ -47,6 +50,7 @@ impl Settings {
         };
         Ok(Self {
             program: piece("DATAGALAX_PROGRAM_SO", "target/deploy/datagalax.so")?,
+            sources: root.join("programs/datagalax/src"),
             localnet: piece("DATAGALAX_LOCALNET", "tests/localnet/target/debug/datagalax-localnet")?,
             binaries: piece("DATAGALAX_BIN_DIR", "target/debug")?,
             rpc_port: 8899,
@@ -100,6 +104,7 @@ impl Settings {
             "{} is not a program: run `cargo xtask build-program`",
             self.program.display()
         );
+        self.refuse_stale_program()?;
         let ws_port =
             self.rpc_port.checked_add(1).context("--port must be below 65535: the WebSocket takes the next one")?;
         for (port, what, option) in [
@@ -110,6 +115,29 @@ impl Settings {
             TcpListener::bind(("127.0.0.1", port)).with_context(|| {
                 format!("port {port} for {what} is taken: stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or choose another with {option}")
             })?;
+        }
+        Ok(())
+    }
+
+    /// A program older than what it is built from shows another network than the one in the repository.
+    fn refuse_stale_program(&self) -> Result<()> {
+        let changed = |path: &Path| -> Result<SystemTime> { Ok(path.metadata()?.modified()?) };
+        let built = changed(&self.program)?;
+        let mut folders = vec![self.sources.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    ensure!(
+                        changed(&path)? <= built,
+                        "the program {} is older than {}: run `cargo xtask build-program`",
+                        self.program.display(),
+                        path.display()
+                    );
+                }
+            }
         }
         Ok(())
     }
@@ -135,10 +163,12 @@ mod tests {
     use super::*;
 
     fn settings(folder: &Path) -> Settings {
-        let program = folder.join("program.so");
+        let (sources, program) = (folder.join("src"), folder.join("program.so"));
+        std::fs::create_dir(&sources).unwrap();
+        std::fs::write(sources.join("lib.rs"), "").unwrap();
         std::fs::write(&program, b"\x7fELF").unwrap();
         let (localnet, binaries) = (PathBuf::new(), PathBuf::new());
-        Settings { program, localnet, binaries, rpc_port: 1, agent_port: 1, epoch_seconds: 30, checkers: 3 }
+        Settings { program, sources, localnet, binaries, rpc_port: 1, agent_port: 1, epoch_seconds: 30, checkers: 3 }
             .on_free_ports()
             .unwrap()
     }
@@ -170,5 +200,15 @@ mod tests {
         }
         std::fs::write(&good.program, b"not a program").unwrap();
         assert!(format!("{:#}", good.check().unwrap_err()).contains("is not a program"));
+    }
+
+    #[test]
+    fn a_program_older_than_its_sources_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let source = std::fs::File::open(settings.sources.join("lib.rs")).unwrap();
+        source.set_modified(SystemTime::now() + std::time::Duration::from_secs(10)).unwrap();
+        let message = format!("{:#}", settings.check().unwrap_err());
+        assert!(message.contains("is older than") && message.contains("cargo xtask build-program"), "{message}");
     }
 }
