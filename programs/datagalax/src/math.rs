@@ -84,13 +84,24 @@ impl Rate {
     /// What `weight` earns: `weight * hi + floor(weight * lo / 2^64)`, rounded down; `None` above 64 bits.
     #[inline]
     pub fn pay(self, weight: u64) -> Option<u64> {
-        let fraction = ((u128::from(weight) * u128::from(self.lo)) >> 64) as u64;
+        let fraction = high_word(weight, self.lo);
         if weight >> 40 == 0 && self.hi >> 23 == 0 {
             // 63 bits at most, so the fraction fits as well: the usual case, without the chain's costly check.
             return Some(weight.wrapping_mul(self.hi).wrapping_add(fraction));
         }
         weight.checked_mul(self.hi)?.checked_add(fraction)
     }
+}
+
+/// The upper 64 bits of `a * b`, in halves: the chain multiplies 64 bits into 64, and calls a function for more.
+#[inline(always)]
+const fn high_word(a: u64, b: u64) -> u64 {
+    const HALF: u64 = u32::MAX as u64;
+    let (a1, a0, b1, b0) = (a >> 32, a & HALF, b >> 32, b & HALF);
+    // a0 * b without its lowest half; none of the sums reaches 2^64.
+    let low = a0.wrapping_mul(b1).wrapping_add(a0.wrapping_mul(b0) >> 32);
+    let carry = (low & HALF).wrapping_add(a1.wrapping_mul(b0)) >> 32;
+    a1.wrapping_mul(b1).wrapping_add(low >> 32).wrapping_add(carry)
 }
 
 /// Weight of a row in nominal units, as if available and capable to 100 percent: `unit_weight * gpus * 10,000`.
@@ -169,6 +180,13 @@ mod tests {
         }
 
         #[test]
+        fn high_word_is_the_upper_half(a in any::<u64>(), b in any::<u64>(), s in 0u32..64, t in 0u32..64) {
+            for (a, b) in [(a >> s, b >> t), (u64::MAX << s, b), (u64::MAX, u64::MAX << t)] {
+                prop_assert_eq!(u128::from(high_word(a, b)), (u128::from(a) * u128::from(b)) >> 64);
+            }
+        }
+
+        #[test]
         fn rate_is_the_long_division(pool in 0u64..1 << 56, total in 1u64..1 << 63) {
             let rate = Rate::of(pool, total).unwrap();
             prop_assert_eq!(rate.hi, pool / total);
@@ -183,6 +201,13 @@ mod tests {
             prop_assert!(paid <= pool);
             // Nothing but one base unit a row is lost to rounding.
             prop_assert!(total == 0 || pool - paid <= weights.len() as u64);
+        }
+
+        #[test]
+        fn pay_is_weight_times_rate(weight in any::<u64>(), s in 0u32..64, hi in any::<u64>(), h in 0u32..=63, lo in any::<u64>()) {
+            let (weight, rate) = (weight >> s, Rate { hi: hi >> h, lo });
+            let whole = u128::from(weight) * u128::from(rate.hi) + ((u128::from(weight) * u128::from(lo)) >> 64);
+            prop_assert_eq!(rate.pay(weight), u64::try_from(whole).ok());
         }
 
         #[test]

@@ -49,8 +49,15 @@ pub struct Outcome {
     pub fallen_back: u16,
 }
 
-/// Bad epochs of the last sixteen that send a live row back to checking.
-const BAD_EPOCHS: u32 = 4;
+/// Whether as many of the last sixteen epochs were bad as send a live row back to checking: four.
+#[inline(always)]
+const fn has_bad_epochs(bits: u16) -> bool {
+    // Each step clears the lowest one; the chain has no instruction that counts them.
+    let two = bits & bits.wrapping_sub(1);
+    let three = two & two.wrapping_sub(1);
+    three & three.wrapping_sub(1) != 0
+}
+
 /// Good epochs in a row that end probation, as bits of [`Row::bad_epochs`].
 const PROBATION_MASK: u16 = 0b1111;
 /// Blocks that an epoch seats before a low score marks a seat.
@@ -87,7 +94,7 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     let Block { lanes, rows, .. } = block;
     let lane = &mut lanes[(rules.epoch & 1) as usize];
     let end = lane.cursor.saturating_add(count).min(ROWS as u16);
-    let (mut judged, mut right) = (0u16, [0u64; SEATS]);
+    let (mut judged, mut right) = (0u64, [0u64; SEATS]);
     // A seat that did not reveal voted on nothing.
     for seat in lane.committee.iter_mut().filter(|s| s.revealed != 1) {
         seat.availability.fill(u8::MAX);
@@ -110,18 +117,18 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
             let verdict = group.get_or_insert_with(|| Group::read(&lane.committee, first, rules)).verdict(r);
             if judge_row(row, verdict, rules, &mut outcome)? {
                 exams |= Group::flag(r);
-                judged += 1;
             }
         }
         if let Some(group) = group {
             group.add_right(exams, &mut right);
+            judged += Group::count(exams);
         }
         index = last;
     }
     lane.cursor = end;
     for (seat, right) in lane.committee.iter_mut().zip(right) {
-        seat.judged += judged;
         // At most 256 rows.
+        seat.judged += judged as u16;
         seat.right += right as u16;
     }
     block.live = block.live + outcome.gone_live - outcome.fallen_back;
@@ -167,7 +174,7 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
                 row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
             }
-            if row.status == Row::LIVE && row.bad_epochs != 0 && row.bad_epochs.count_ones() >= BAD_EPOCHS {
+            if row.status == Row::LIVE && has_bad_epochs(row.bad_epochs) {
                 row.status = Row::CHECKING;
                 row.flags |= Row::PROBATION;
                 outcome.fallen_back += 1;

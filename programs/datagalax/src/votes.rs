@@ -12,11 +12,6 @@ pub const GROUP: usize = 8;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 /// A one in every byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
-/// The high bit of every 16-bit word.
-const HIGH_WORDS: u64 = 0x8000_8000_8000_8000;
-/// A one in every 16-bit word.
-const ONE_WORDS: u64 = 0x0001_0001_0001_0001;
-
 /// Does something for every seat. The chain has no registers to index: a loop over seats would live in memory.
 macro_rules! for_seats {
     ($s:ident, $body:block) => {
@@ -106,31 +101,45 @@ const fn order(x: u64, y: u64) -> (u64, u64) {
     (x ^ swapped, y ^ swapped)
 }
 
-/// The lesser and the greater of 15-bit words.
+/// Where bytes are zero.
 #[inline(always)]
-const fn order_words(x: u64, y: u64) -> (u64, u64) {
-    let greater = (x | HIGH_WORDS).wrapping_sub(y) & HIGH_WORDS;
-    let swapped = (greater.wrapping_sub(greater >> 15) | greater) & (x ^ y);
-    (x ^ swapped, y ^ swapped)
+const fn is_zero(values: u64) -> u64 {
+    !((values & !HIGH).wrapping_add(!HIGH) | values) & HIGH
 }
 
-/// The middle of five, by an `order` of pairs: neither the least nor the greatest of the first four can be the middle of all;
-/// the other two and the fifth decide.
-macro_rules! middle {
-    ($order:ident, $v:expr) => {{
-        let [a, b, c, d, e] = $v;
-        let (a, b) = $order(a, b);
-        let (c, d) = $order(c, d);
-        let (low, high) = $order($order(a, c).1, $order(b, d).0);
-        $order($order(e, low).1, high).0
-    }};
+/// The middle of five 7-bit bytes. Neither the least nor the greatest of the first four can be the middle of all; the other
+/// two and the fifth decide.
+#[inline(always)]
+const fn middle([a, b, c, d, e]: [u64; SEATS]) -> u64 {
+    let (a, b) = order(a, b);
+    let (c, d) = order(c, d);
+    let (low, high) = order(order(a, c).1, order(b, d).0);
+    order(order(e, low).1, high).0
 }
 
-/// Where two 7-bit bytes lie at most `tolerance` (at most 100) apart.
-#[inline(always)]
-const fn near(x: u64, y: u64, tolerance: u8) -> u64 {
-    let (least, most) = order(x, y);
-    !at_least(most.wrapping_sub(least), tolerance + 1) & HIGH
+/// The 7-bit bytes that lie at most a tolerance from a median.
+#[derive(Clone, Copy)]
+struct Span {
+    least: u64,
+    most: u64,
+}
+
+impl Span {
+    /// Around medians, with a tolerance of at most 100.
+    #[inline(always)]
+    const fn around(median: u64, tolerance: u8) -> Self {
+        let by = ONES.wrapping_mul(tolerance as u64);
+        // Kept within 0 and 127, so that no byte borrows from its neighbour.
+        let least = order(median, by).1.wrapping_sub(by);
+        let most = order(median, !HIGH - by).0.wrapping_add(by);
+        Self { least, most }
+    }
+
+    /// Where a value lies within.
+    #[inline(always)]
+    const fn holds(self, values: u64) -> u64 {
+        (values | HIGH).wrapping_sub(self.least) & (self.most | HIGH).wrapping_sub(values) & HIGH
+    }
 }
 
 /// Eight values of a column.
@@ -148,8 +157,6 @@ struct Ballots {
     accuses: [u64; SEATS],
     /// All bits: no vote.
     absent: [u64; SEATS],
-    /// All bits: no vote, filled in above the others.
-    above: [u64; SEATS],
     any_absent: bool,
     /// All bits where the next absent vote is filled in above.
     filler: u64,
@@ -169,7 +176,6 @@ impl Ballots {
             token: none,
             accuses: none,
             absent: none,
-            above: none,
             any_absent: false,
             filler: 0,
             absences: 0,
@@ -192,7 +198,6 @@ impl Ballots {
                 all.availability[S] = (percent & !mask) | (above & !HIGH);
                 all.capacity[S] = (power & !mask) | (above & !HIGH);
                 all.absent[S] = mask;
-                all.above[S] = above;
                 all.any_absent = true;
                 all.absences = all.absences.wrapping_add(absent >> 7);
                 all.filler ^= mask;
@@ -201,46 +206,25 @@ impl Ballots {
         all
     }
 
-    /// Where each seat's token is the one that a quorum shares, if any does; how many share it; and where it is zero.
-    ///
-    /// A value that a quorum shares is the median, so the median is the only candidate. Tokens have eight bits and need two
-    /// values that are none (below and above), hence words of 16 bits: the even rows', then the odd rows'.
+    /// By seat: where its token is one that a quorum shares. There is one such value at most, a quorum being more than half.
     #[inline(always)]
-    fn tokens(&self) -> ([u64; SEATS], u64, u64) {
-        let [t, u, v, w, x] = self.token;
-        if !self.any_absent && (t ^ u) | (t ^ v) | (t ^ w) | (t ^ x) == 0 {
-            let zero = !((t & !HIGH).wrapping_add(!HIGH) | t) & HIGH;
-            return ([HIGH; SEATS], ONES.wrapping_mul(SEATS as u64), zero);
+    fn sharing(&self, quorum: u8) -> [u64; SEATS] {
+        let [a, b, c, d, e] = self.token;
+        if !self.any_absent && (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) == 0 {
+            return [HIGH; SEATS];
         }
-        let (even, even_zero) = self.token_words(0);
-        let (odd, odd_zero) = self.token_words(8);
-        let (mut same, mut sharing) = ([0; SEATS], 0u64);
+        // One in a byte: both voted, and for the same token.
+        let pair = |i: usize, j: usize| is_zero((self.token[i] ^ self.token[j]) | self.absent[i] | self.absent[j]) >> 7;
+        let (ab, ac, ad, ae) = (pair(0, 1), pair(0, 2), pair(0, 3), pair(0, 4));
+        let (bc, bd, be) = (pair(1, 2), pair(1, 3), pair(1, 4));
+        let (cd, ce, de) = (pair(2, 3), pair(2, 4), pair(3, 4));
+        let sum = |w: u64, x: u64, y: u64, z: u64| w.wrapping_add(x).wrapping_add(y).wrapping_add(z);
+        let mut sharing =
+            [sum(ab, ac, ad, ae), sum(ab, bc, bd, be), sum(ac, bc, cd, ce), sum(ad, bd, cd, de), sum(ae, be, ce, de)];
         for_seats!(S, {
-            // The high bit of a word is that of its odd byte.
-            same[S] = (even[S] >> 8) | odd[S];
-            sharing = sharing.wrapping_add(same[S] >> 7);
+            sharing[S] = at_least(sharing[S], quorum.saturating_sub(1)) & !self.absent[S];
         });
-        (same, sharing, (even_zero >> 8) | odd_zero)
-    }
-
-    /// For every second row from the one at bit `shift` on, in the high bits of words: which seats' token is the median, and
-    /// whether that is zero.
-    #[inline(always)]
-    fn token_words(&self, shift: u32) -> ([u64; SEATS], u64) {
-        const BYTES: u64 = 0x00ff_00ff_00ff_00ff;
-        const WHOLE: u64 = 0x0101;
-        let mut words = [0u64; SEATS];
-        for_seats!(S, {
-            let absent = (self.absent[S] >> shift & BYTES).wrapping_mul(WHOLE);
-            let above = (self.above[S] >> shift & BYTES).wrapping_mul(WHOLE);
-            let token = (self.token[S] >> shift & BYTES).wrapping_add(ONE_WORDS);
-            words[S] = (token & !absent) | (above & (BYTES | BYTES << 1));
-        });
-        let median = middle!(order_words, words);
-        for_seats!(S, {
-            words[S] = HIGH_WORDS.wrapping_sub(words[S] ^ median) & HIGH_WORDS;
-        });
-        (words, HIGH_WORDS.wrapping_sub(median ^ ONE_WORDS) & HIGH_WORDS)
+        sharing
     }
 
     /// Where at least `enough` votes are under the breach threshold.
@@ -262,21 +246,23 @@ impl Group {
     #[inline(always)]
     pub fn read(committee: &[Seat; SEATS], first: usize, rules: &Rules) -> Self {
         let all = Ballots::read(committee, first);
-        let availability = middle!(order, all.availability);
-        let capacity = middle!(order, all.capacity);
+        let availability = middle(all.availability);
+        let capacity = middle(all.capacity);
         let void = at_least(all.absences, (SEATS as u8 + 1).saturating_sub(rules.quorum));
         let condemned = at_least(all.accusers, rules.condemning);
         // As many votes as condemn are under the threshold only where the median is.
         let some_low = at_least(availability, rules.breach_threshold) != HIGH;
         let breached = if some_low { all.breached(rules.breach_threshold, rules.condemning) } else { 0 };
-        let (mut right, sharing, zero) = all.tokens();
-        let mut agreed = at_least(sharing, rules.quorum);
-        if rules.tokens_required {
-            agreed &= !zero;
-        }
+        let mut right = all.sharing(rules.quorum);
+        let mut agreed = 0;
         for_seats!(S, {
-            right[S] &= near(all.availability[S], availability, rules.tolerance)
-                & near(all.capacity[S], capacity, rules.tolerance)
+            agreed |= if rules.tokens_required { right[S] & !is_zero(all.token[S]) } else { right[S] };
+        });
+        let near = Span::around(availability, rules.tolerance);
+        let near_power = Span::around(capacity, rules.tolerance);
+        for_seats!(S, {
+            right[S] &= near.holds(all.availability[S])
+                & near_power.holds(all.capacity[S])
                 // Contested: the verdict is not judged. Condemned: whoever did not say so is wrong.
                 & !(condemned & !all.accuses[S]);
         });
@@ -305,9 +291,15 @@ impl Group {
     #[inline(always)]
     pub fn add_right(&self, judged: u64, right: &mut [u64; SEATS]) {
         for_seats!(S, {
-            // The product's top byte is the sum of all bytes.
-            right[S] = right[S].wrapping_add(((self.right[S] & judged) >> 7).wrapping_mul(ONES) >> 56);
+            right[S] = right[S].wrapping_add(Self::count(self.right[S] & judged));
         });
+    }
+
+    /// How many rows `flags` ([`Self::flag`]s) name.
+    #[inline(always)]
+    pub const fn count(flags: u64) -> u64 {
+        // The product's top byte is the sum of all bytes.
+        (flags >> 7).wrapping_mul(ONES) >> 56
     }
 }
 
@@ -323,13 +315,17 @@ mod tests {
     proptest! {
         #[test]
         fn each_byte_is_compared_for_itself(x in any::<[u8; 8]>(), y in any::<[u8; 8]>(), n in 0u8..=128) {
+            let raw = u64::from_le_bytes(x) ^ HIGH;
             let (x, y) = (u64::from_le_bytes(x) & !HIGH, u64::from_le_bytes(y) & !HIGH);
             let (least, most) = order(x, y);
             for i in 0..8 {
                 let (a, b) = (bytes(x)[i], bytes(y)[i]);
                 prop_assert_eq!(bytes(at_least(x, n))[i] != 0, a >= n);
+                // Bytes of all eight bits, some of them zero.
+                let some = raw & fill(at_least(y, 64));
+                prop_assert_eq!(bytes(is_zero(some))[i], if bytes(some)[i] == 0 { 0x80 } else { 0 });
                 prop_assert_eq!((bytes(least)[i], bytes(most)[i]), (a.min(b), a.max(b)));
-                let close = near(x, y, n.min(100));
+                let close = Span::around(y, n.min(100)).holds(x);
                 prop_assert_eq!(bytes(close)[i], if a.abs_diff(b) <= n.min(100) { 0x80 } else { 0 });
             }
         }
@@ -337,19 +333,11 @@ mod tests {
         #[test]
         fn the_middle_of_five_is_the_sorted_middle(v in any::<[[u8; 8]; 5]>()) {
             let words = v.map(|w| u64::from_le_bytes(w) & !HIGH);
-            let median = middle!(order, words);
+            let median = middle(words);
             for i in 0..8 {
                 let mut sorted = words.map(|w| bytes(w)[i]);
                 sorted.sort_unstable();
                 prop_assert_eq!(bytes(median)[i], sorted[2]);
-            }
-            // Words of 15 bits likewise.
-            let words = v.map(|w| u64::from_le_bytes(w) & !HIGH_WORDS);
-            let median = middle!(order_words, words);
-            for i in 0..4 {
-                let mut sorted = words.map(|w| (w >> (16 * i)) as u16);
-                sorted.sort_unstable();
-                prop_assert_eq!((median >> (16 * i)) as u16, sorted[2]);
             }
         }
     }
