@@ -2,7 +2,7 @@
 
 use datagalax::{
     constants::ROWS,
-    state::{Block, Network, Row, Ticket},
+    state::{Block, Checker as CheckerAccount, Network, Row, Ticket},
 };
 use datagalax_program_tests::{
     Checker, World,
@@ -160,6 +160,22 @@ fn claim_seat_pay_splits_the_commission() {
         world.check_books();
         world.refused(claim, &[], "NothingToPay");
     }
+}
+
+#[test]
+fn an_operator_that_is_its_own_payout_wallet_is_paid_once() {
+    let (mut world, mut checkers) = checkers_earned(1_000);
+    let wallet = checkers[0].operator.pubkey();
+    world.patch_as::<CheckerAccount>(&addresses::checker(0), |c| c.payout = wallet);
+    checkers[0].to = checkers[0].operator_account;
+    // Its token account cannot be passed in both places; in one it receives all.
+    let both = instructions::claim_seat_pay(&world, &checkers[0], &[0, 1]);
+    world.refused(both, &[], "ConstraintDuplicateMutableAccount");
+    checkers[0].commission_bps = 0;
+    let once = instructions::claim_seat_pay(&world, &checkers[0], &[0, 1]);
+    world.run(once);
+    assert_eq!(world.balance(&checkers[0].to), 100 * ATH);
+    world.check_books();
 }
 
 #[test]
