@@ -3,7 +3,7 @@
 use std::fmt;
 
 use datagalax::{
-    constants::{CHURN_LIMIT, NONE},
+    constants::NONE,
     state::{Block, CheckerSetHeader, Epoch, Network},
 };
 
@@ -94,7 +94,7 @@ fn draw(view: &ChainView, epoch: &Epoch, now: i64) -> Option<(i64, Action)> {
     if epoch.status != Epoch::ADVANCED || now >= deadline {
         return None;
     }
-    if view.tickets.pending > 0 && epoch.churned < CHURN_LIMIT {
+    if epoch.churn_left() > 0 {
         return Some((deadline, Action::Churn(epoch.number)));
     }
     // A slot's hash is known from the slot after it on.

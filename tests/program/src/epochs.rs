@@ -52,7 +52,7 @@ impl World {
     /// Lets in all waiting tickets that may enter at this boundary.
     #[track_caller]
     pub fn churn(&mut self, epoch: u32) {
-        if self.set().pending > 0 {
+        if self.epoch(epoch).churn_left() > 0 {
             self.run(instructions::churn(epoch));
         }
     }

@@ -261,6 +261,7 @@ pub fn advance_epoch(world: &World, payer: &Pubkey, number: u32) -> Instruction 
             epoch: addresses::epoch(number),
             current: named(network.current_epoch),
             previous: named(network.previous_epoch),
+            checkers: addresses::checker_set(),
             system_program: SYSTEM_PROGRAM,
         },
         instruction::AdvanceEpoch { number },

@@ -3,7 +3,10 @@
 use solana_account::Account;
 use solana_pubkey::Pubkey;
 
-use crate::{World, addresses::TOKEN_PROGRAM};
+use crate::{
+    World,
+    addresses::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM},
+};
 
 /// Bytes of a mint.
 pub const MINT_LEN: usize = 82;
@@ -48,9 +51,14 @@ impl World {
         self.put(address, TOKEN_PROGRAM, mint.bytes());
     }
 
-    /// Writes a token account with a balance, at an address that follows from owner, mint and `tag`.
+    /// Writes a token account with a balance: the wallet's associated one, or with a `tag` an odd one.
     pub fn put_token_account(&mut self, mint: &Pubkey, owner: &Pubkey, amount: u64, tag: &str) -> Pubkey {
-        let address = crate::world::address_of(&[b"token account", mint.as_ref(), owner.as_ref(), tag.as_bytes()]);
+        let address = if tag.is_empty() {
+            Pubkey::find_program_address(&[owner.as_ref(), TOKEN_PROGRAM.as_ref(), mint.as_ref()], &ASSOCIATED_TOKEN_PROGRAM)
+                .0
+        } else {
+            crate::world::address_of(&[b"token account", mint.as_ref(), owner.as_ref(), tag.as_bytes()])
+        };
         let mut data = vec![0; TOKEN_ACCOUNT_LEN];
         data[..32].copy_from_slice(mint.as_ref());
         data[32..64].copy_from_slice(owner.as_ref());

@@ -24,6 +24,7 @@ pub fn advance_epoch(payer: &Address, network: &Network, number: u32) -> Instruc
             epoch: addresses::epoch(number),
             current: epoch_if_any(network.current_epoch),
             previous: epoch_if_any(network.previous_epoch),
+            checkers: addresses::checker_set(),
             system_program: SYSTEM_PROGRAM,
         },
         instruction::AdvanceEpoch { number },

@@ -97,6 +97,7 @@ impl Model {
                 ensure(current == NONE || current < wanted, AlreadyAdvanced)?;
                 let mut epoch = Box::<Epoch>::new(Epoch::zeroed());
                 (epoch.number, epoch.status) = (wanted, Epoch::ADVANCED);
+                epoch.entrants = self.tickets.pending;
                 epoch.draw_slot = self.slot + u64::from(self.network.parameters.draw_delay);
                 self.epochs.insert(wanted, epoch);
                 self.network.previous_epoch = current;
@@ -105,7 +106,7 @@ impl Model {
             Action::Churn(wanted) => {
                 let epoch = current_epoch(&mut self.epochs, current, wanted)?;
                 ensure(epoch.status == Epoch::ADVANCED, AlreadyDrawn)?;
-                let moved = self.tickets.pending.min(CHURN_LIMIT - epoch.churned);
+                let moved = epoch.entrants.min(CHURN_LIMIT).saturating_sub(epoch.churned);
                 ensure(moved > 0, NothingToChurn)?;
                 epoch.churned += moved;
                 self.tickets.pending -= moved;
@@ -116,7 +117,7 @@ impl Model {
                 let epoch = current_epoch(&mut self.epochs, current, wanted)?;
                 ensure(epoch.status == Epoch::ADVANCED, AlreadyDrawn)?;
                 ensure(self.now < start + (end - start) / 4, EpochVoid)?;
-                ensure(self.tickets.pending == 0 || epoch.churned >= CHURN_LIMIT, ChurnPending)?;
+                ensure(epoch.churned == epoch.entrants.min(CHURN_LIMIT), ChurnPending)?;
                 ensure(self.slot > epoch.draw_slot, TooEarlyToDraw)?;
                 (epoch.status, epoch.tickets) = (Epoch::DRAWN, self.tickets.live);
             }

@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use super::{VERSION, assert_size};
-use crate::{error::DatagalaxError, math::Rate};
+use crate::{constants::CHURN_LIMIT, error::DatagalaxError, math::Rate};
 
 /// One epoch's draw and money, seeds `["epoch", number u32]`. Rates are fixed before anything is measured.
 #[account]
@@ -22,6 +22,11 @@ pub struct Epoch {
     pub tickets: u32,
     /// Entries that churn moved at this boundary.
     pub churned: u32,
+    /// Tickets that waited when the epoch was advanced to: churn lets in these and none that came later, so that nobody who
+    /// can already tell the seed chooses n.
+    pub entrants: u32,
+    /// Reserved, zero.
+    pub reserved_count: u32,
     /// Blocks that may be seated, fixed at advance.
     pub blocks: u32,
     /// Blocks tallied.
@@ -61,16 +66,23 @@ pub struct Epoch {
     /// Who paid the rent.
     pub payer: Address,
     /// Reserved, zero.
-    pub reserved: [u8; 64],
+    pub reserved: [u8; 56],
 }
 
-assert_size!(Epoch, 8 + 8 + 16 + 4 * 32 + 11 * 8 + 8 + 32 + 64);
+assert_size!(Epoch, 8 + 8 + 24 + 4 * 32 + 11 * 8 + 8 + 32 + 56);
 
 impl Epoch {
     /// Advanced, not drawn.
     pub const ADVANCED: u8 = 1;
     /// Drawn: seats, commits, reveals and tallies may follow.
     pub const DRAWN: u8 = 2;
+
+    /// Tickets that churn may still let in at this boundary.
+    #[inline]
+    pub const fn churn_left(&self) -> u32 {
+        let limit = if self.entrants < CHURN_LIMIT { self.entrants } else { CHURN_LIMIT };
+        limit.saturating_sub(self.churned)
+    }
 
     /// All that rows and tickets were credited with, base units.
     #[inline]

@@ -21,8 +21,8 @@ pub struct Network {
     pub vault_bumps: [u8; 3],
     /// 1 when the mint was accepted with a freeze authority.
     pub freeze_allowed: u8,
-    /// Reserved, zero.
-    pub reserved_flags: u8,
+    /// 1 while the newest block is not at its full length.
+    pub growing: u8,
     /// Sets parameters and classes behind the time lock; moves the treasury.
     pub authority: Address,
     /// Named next authority until it accepts; default when none.
@@ -284,6 +284,7 @@ impl Network {
         require!(
             self.version == VERSION
                 && self.paused <= 1
+                && self.growing <= 1
                 && self.grids[0].length > 0
                 && (self.previous_epoch == NONE || (self.current_epoch != NONE && self.previous_epoch < self.current_epoch))
                 && self.emission.amount <= MAX_AMOUNT,

@@ -67,6 +67,11 @@ fn create_block_refuses() {
     last.refused(create(NONE - 1), &[&payer], "Overflow");
     Call::new(world.clone(), create(0), &[&payer]).check();
 
+    // Indices are not to be used up by accounts that never grow: one block at a time, which anybody may grow.
+    let mut growing = world.clone();
+    growing.must(&[create(0)], &[&payer]);
+    growing.refused(create(1), &[&payer], "BlockNotFull");
+
     // While a full-length block has a free row there is no new one.
     world.grown_block();
     world.refused(create(1), &[&payer], "FreeRowsLeft");

@@ -161,14 +161,30 @@ fn churn_lets_tickets_in_first_in_first_out() {
     assert_eq!(world.tickets().iter().map(|t| t.order).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(world.epoch(0).churned, 3);
     world.check_books();
-    // More arrive in the same boundary, and at the next one.
+    // More arrive after the advance: they wait for the next boundary.
     world.checker_with(1, 0);
-    world.run(instructions::churn(0));
     world.draw(0);
+    assert_eq!(world.epoch(0).tickets, 3);
     world.checker_with(2, 0);
     world.advance(1);
     world.run(instructions::churn(1));
-    assert_eq!((world.set().live, world.epoch(0).churned, world.epoch(1).churned), (6, 4, 2));
+    assert_eq!((world.set().live, world.epoch(0).churned, world.epoch(1).churned), (6, 3, 3));
+    world.check_books();
+}
+
+/// Once the draw slot has passed anybody can tell the seed of every n. Who could still enter then would choose n; who could
+/// make the draw wait for newcomers could hold it up until the epoch is void.
+#[test]
+fn nobody_who_came_after_the_advance_changes_the_draw() {
+    let mut world = World::new();
+    world.checker_with(3, 0);
+    world.advance(0);
+    world.run(instructions::churn(0));
+    world.wait_until(world.start_of(0) + 6);
+    world.checker_with(2, 0);
+    world.refused(instructions::churn(0), &[], "NothingToChurn");
+    world.draw(0);
+    assert_eq!((world.epoch(0).tickets, world.set().live, world.set().pending), (3, 3, 2));
     world.check_books();
 }
 
@@ -200,17 +216,18 @@ fn churn_refuses() {
     world.advance(0);
     world.refused(instructions::churn(0), &[], "NothingToChurn");
     world.checker_with(1, 0);
-    let valid = instructions::churn(0);
+    world.advance(1);
+    let valid = instructions::churn(1);
     Call::new(world.clone(), valid.clone(), &[]).check();
     world.run(valid.clone());
-    world.draw(0);
+    world.draw(1);
     world.checker_with(1, 0);
     world.refused(valid.clone(), &[], "AlreadyDrawn");
-    world.advance(1);
+    world.advance(2);
     world.refused(valid, &[], "CurrentEpochRequired");
     // A pause stops no churn.
     world.set_paused(true);
-    world.run(instructions::churn(1));
+    world.run(instructions::churn(2));
 }
 
 #[test]

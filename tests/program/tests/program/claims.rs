@@ -228,6 +228,15 @@ fn claim_seat_pay_refuses() {
     let mut wrong = valid.clone();
     wrong.accounts[7].pubkey = own;
     world.refused(wrong, &[], "WrongAccount");
+    // Nor to an odd account of theirs, nor to their associated one once it is signed over to somebody else.
+    let payout = world.checker(0).payout;
+    let odd = world.put_token_account(&mint, &payout, 0, "odd");
+    let mut wrong = valid.clone();
+    wrong.accounts[6].pubkey = odd;
+    world.refused(wrong, &[], "WrongAccount");
+    let mut signed_over = world.clone();
+    signed_over.patch(&checkers[0].to, |data| data[32..64].copy_from_slice(thief.as_ref()));
+    signed_over.refused(valid.clone(), &[], "WrongAccount");
     let mut wrong = valid.clone();
     wrong.accounts[7].pubkey = datagalax::ID;
     wrong.accounts[7].is_writable = false;

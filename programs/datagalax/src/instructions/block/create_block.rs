@@ -23,14 +23,16 @@ pub struct CreateBlock {
 const HEAD: usize = 8 + 24 + 32;
 
 /// Specification
-/// 1. The network is not paused and no full-length block has a free row (the rent of idle blocks is nobody's).
+/// 1. The network is not paused, no full-length block has a free row (the rent of idle blocks is nobody's), and the newest
+///    block is grown.
 /// 2. Create the account with the first 10,240 bytes, the most an instruction may, and write its head.
 #[inline(never)]
 pub fn create_block(ctx: &mut Context<CreateBlock>) -> Result<()> {
     let network = &mut *ctx.accounts.network;
-    // 1.
+    // 1. Attack: use up indices, which everybody walks, with short accounts that are never grown. Anybody may grow the newest.
     require!(network.paused == 0, DatagalaxError::Paused);
     require!(network.free_rows == 0, DatagalaxError::FreeRowsLeft);
+    require!(network.growing == 0, DatagalaxError::BlockNotFull);
 
     // 2. The head is written as bytes: the account is shorter than its type, so nothing can load it as one yet.
     let index = network.blocks;
@@ -54,6 +56,7 @@ pub fn create_block(ctx: &mut Context<CreateBlock>) -> Result<()> {
     head[32..].copy_from_slice(payer.as_ref());
     view.try_borrow_mut()?[..HEAD].copy_from_slice(&head);
 
+    network.growing = 1;
     network.blocks = index.checked_add(1).filter(|n| *n != NONE).ok_or(DatagalaxError::Overflow)?;
     network.invariant()
 }

@@ -51,6 +51,7 @@ pub fn grow_block(ctx: &mut Context<GrowBlock>) -> Result<()> {
     }
     data[8 + core::mem::offset_of!(Block, full)] = 1;
     let network = &mut *ctx.accounts.network;
+    network.growing = 0;
     network.free_rows = network.free_rows.checked_add(ROWS as u32).ok_or(DatagalaxError::Overflow)?;
     network.invariant()
 }

@@ -5,7 +5,7 @@ use crate::{
     error::DatagalaxError,
     events::EpochAdvanced,
     math::{Rate, mul_ratio},
-    state::{Emission, Epoch, Network, VERSION, VaultLedger},
+    state::{CheckerSet, Emission, Epoch, Network, VERSION, VaultLedger},
 };
 
 #[derive(Accounts)]
@@ -25,6 +25,7 @@ pub struct AdvanceEpoch {
     /// The one before it, while its reservation is not released.
     #[account(mut)]
     pub previous: Option<Account<Epoch>>,
+    pub checkers: CheckerSet,
     pub system_program: Program<System>,
 }
 
@@ -33,7 +34,7 @@ pub struct AdvanceEpoch {
 /// 2. Every earlier reservation whose tally is over is released exactly once.
 /// 3. Carry over nominal and blocks with the changes counted meanwhile, the last seed and the entropy of number - 2.
 /// 4. Decay the emission; reserve min(scheduled, what the vault holds free) as the pool and split it.
-/// 5. Fix the rate from what could be earned, and the slot of the draw.
+/// 5. Fix the rate from what could be earned, which tickets may enter, and the slot of the draw.
 #[inline(never)]
 pub fn advance_epoch(ctx: &mut Context<AdvanceEpoch>, number: u32) -> Result<()> {
     let clock = Clock::get()?;
@@ -90,6 +91,7 @@ pub fn advance_epoch(ctx: &mut Context<AdvanceEpoch>, number: u32) -> Result<()>
     epoch.status = Epoch::ADVANCED;
     epoch.number = number;
     epoch.draw_slot = clock.slot.saturating_add(u64::from(parameters.draw_delay));
+    epoch.entrants = accounts.checkers.pending;
     epoch.blocks = carried.blocks;
     epoch.last_seed = carried.seed;
     epoch.entropy_before = carried.entropy;

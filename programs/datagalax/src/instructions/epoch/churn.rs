@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    constants::{CHURN_LIMIT, NONE},
+    constants::NONE,
     error::DatagalaxError,
     state::{CheckerSet, Epoch, Network, Ticket},
 };
@@ -17,18 +17,19 @@ pub struct Churn {
 
 /// Specification
 /// 1. The epoch is advanced to and not drawn: only between these two does the order change.
-/// 2. Let waiting tickets in, first in first out, at most 32 a boundary.
+/// 2. Let in tickets that waited when the epoch was advanced to, first in first out, at most 32 a boundary.
 #[inline(never)]
 pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
     let epoch = &mut *ctx.accounts.epoch;
-    // 1. Attack: enter after the seed is known, where it gives one's own block.
+    // 1. Attack: once the draw slot has passed, its hash and so the seed of every possible n can be told before anyone draws.
+    // Whoever could still enter would choose n. Who enters is therefore fixed by the advance, before that slot.
     require!(epoch.status == Epoch::ADVANCED, DatagalaxError::AlreadyDrawn);
     let set = &mut ctx.accounts.checkers;
-    let room = CHURN_LIMIT.saturating_sub(epoch.churned);
-    require!(room > 0 && set.pending > 0, DatagalaxError::NothingToChurn);
+    let room = epoch.churn_left();
+    require!(room > 0, DatagalaxError::NothingToChurn);
 
     // 2.
-    for _ in 0..room.min(set.pending) {
+    for _ in 0..room {
         let slot = set.pending_head;
         let position = set.live;
         let tickets = set.as_mut_slice();

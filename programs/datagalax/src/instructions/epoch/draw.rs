@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     committee::{epoch_seed, seats_for},
-    constants::{CHURN_LIMIT, MIN_TICKETS_TO_PAY, SLOT_HASHES},
+    constants::{MIN_TICKETS_TO_PAY, SLOT_HASHES},
     error::DatagalaxError,
     events::EpochDrawn,
     math::Rate,
@@ -24,7 +24,7 @@ pub struct Draw {
 
 /// Specification
 /// 1. The epoch is advanced to, not drawn, and still in its first quarter (later it is void).
-/// 2. Churn has moved all it may.
+/// 2. Churn has moved all that waited at the advance (or its 32): n is what it was bound to be.
 /// 3. Take the first SlotHashes entry at or after the draw slot. None yet: too early. The draw slot older than all that
 ///    are kept: arm it again, since nobody can tell any more which entry was first.
 /// 4. Derive the seed; fix n and the pay of a seat. Fewer than three tickets: the epoch pays nothing.
@@ -40,8 +40,9 @@ pub fn draw(ctx: &mut Context<Draw>) -> Result<()> {
     let quarter = (end.saturating_sub(start) as u64 / 4) as i64;
     require!(clock.unix_timestamp < start.saturating_add(quarter), DatagalaxError::EpochVoid);
 
-    // 2. Attack: draw before the entrants of this boundary are in, to keep a small order one controls.
-    require!(set.pending == 0 || epoch.churned >= CHURN_LIMIT, DatagalaxError::ChurnPending);
+    // 2. Attack: draw before the entrants of this boundary are in, to keep a small order one controls; or keep registering
+    // tickets, so that it never comes to the draw.
+    require!(epoch.churn_left() == 0, DatagalaxError::ChurnPending);
 
     // 3.
     let view = *ctx.accounts.slot_hashes.account();

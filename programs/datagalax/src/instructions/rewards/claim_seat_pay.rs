@@ -1,5 +1,5 @@
 use anchor_lang::prelude::*;
-use anchor_spl::{mint::Mint, token, token::TokenAccount};
+use anchor_spl::{associated_token::get_associated_token_address, mint::Mint, token::TokenAccount};
 
 use crate::{
     constants::{BPS, MAX_TICKETS_PER_CALL},
@@ -23,7 +23,7 @@ pub struct ClaimSeatPay {
     pub ledger: Account<VaultLedger>,
     #[account(mut, address = ledger.vault @ DatagalaxError::WrongAccount)]
     pub vault: Account<TokenAccount>,
-    #[account(mut, token::mint = mint, constraint = *to.owner() == checker.payout @ DatagalaxError::WrongAccount)]
+    #[account(mut, constraint = is_home(&to, &checker.payout, mint.address()) @ DatagalaxError::WrongAccount)]
     pub to: Account<TokenAccount>,
     /// Receives the commission; needed while there is one and the operator is not the payout wallet.
     #[account(mut)]
@@ -31,8 +31,14 @@ pub struct ClaimSeatPay {
     pub token_program: Program<Token>,
 }
 
+/// Whether this is the wallet's associated token account. Attack: anybody may call, so anybody could scatter the pay over odd
+/// accounts that the wallet happens to own; and an associated account can have been signed over to another owner.
+fn is_home(account: &Account<TokenAccount>, wallet: &Address, mint: &Address) -> bool {
+    account.owner() == wallet && *account.address() == get_associated_token_address(wallet, mint)
+}
+
 /// Specification
-/// 1. Anybody may call: tokens go to the payout wallet's and the operator's token accounts, nowhere else.
+/// 1. Anybody may call: tokens go to the payout wallet's and the operator's associated token accounts, nowhere else.
 /// 2. Every named slot holds a ticket of the checker; take what each accrued.
 /// 3. The operator gets its commission (rounded down), the payout wallet the rest; all of it when they are one wallet.
 #[inline(never)]
@@ -67,10 +73,7 @@ pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, slots: &[u8]) -> Result<(
     let bump = accounts.network.bump;
     if commission > 0 {
         let to = accounts.operator_account.as_mut().ok_or(DatagalaxError::WrongAccount)?;
-        require!(
-            *to.owner() == accounts.checker.operator && to.mint() == accounts.mint.address(),
-            DatagalaxError::WrongAccount
-        );
+        require!(is_home(to, &accounts.checker.operator, accounts.mint.address()), DatagalaxError::WrongAccount);
         pay_out(
             &accounts.token_program,
             &accounts.mint,
