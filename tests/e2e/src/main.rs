@@ -80,8 +80,13 @@ async fn run(options: &Options) -> Result<()> {
         () = interrupted() => bail!(Interrupted),
     };
     let outcome = tokio::select! {
-        outcome = show(&mut deployment, screen, options.keep) => outcome,
+        outcome = show(&mut deployment, screen) => outcome,
         () = interrupted() => Err(Interrupted.into()),
+    };
+    // From here on Ctrl-C is how the demo is meant to end.
+    let outcome = match outcome {
+        Ok(()) if options.keep => keep_running(&mut deployment).await,
+        other => other,
     };
     if outcome.as_ref().is_err_and(|e| !e.is::<Interrupted>()) {
         eprintln!("The keys, stores and logs of this run stay in {}", deployment.workdir.keep().display());
@@ -90,7 +95,7 @@ async fn run(options: &Options) -> Result<()> {
     outcome.and(stopped)
 }
 
-async fn show(deployment: &mut Deployment, mut screen: Screen, keep: bool) -> Result<()> {
+async fn show(deployment: &mut Deployment, mut screen: Screen) -> Result<()> {
     let credited = follow::until_credited(deployment, &mut screen).await?;
     screen.step("Claiming the reward with the datagalax command");
     let claim = closing::claim(deployment, &credited).await?;
@@ -99,21 +104,18 @@ async fn show(deployment: &mut Deployment, mut screen: Screen, keep: bool) -> Re
     screen.bar.finish_and_clear();
     println!("{}", closing::table(deployment, &credited, &claim, &books));
     println!("The books balance.");
-    if keep {
-        let settings = &deployment.settings;
-        println!("\nEverything goes on running until Ctrl-C:");
-        println!("  JSON-RPC   {}", settings.rpc_url());
-        println!("  WebSocket  {}", settings.ws_url());
-        println!("  agent      {}/v1/info", settings.agent_url());
-        println!("  keys, logs {}", deployment.workdir.path().display());
-        println!("  try        datagalax --rpc {} network show", settings.rpc_url());
-        watch(deployment).await?;
-    }
     Ok(())
 }
 
-/// Ends by Ctrl-C, or with an error when a process does.
-async fn watch(deployment: &mut Deployment) -> Result<()> {
+/// Prints where everything is. Ends by Ctrl-C, or with an error when a process does.
+async fn keep_running(deployment: &mut Deployment) -> Result<()> {
+    let settings = &deployment.settings;
+    println!("\nEverything goes on running until Ctrl-C:");
+    println!("  JSON-RPC   {}", settings.rpc_url());
+    println!("  WebSocket  {}", settings.ws_url());
+    println!("  agent      {}/v1/info", settings.agent_url());
+    println!("  keys, logs {}", deployment.workdir.path().display());
+    println!("  try        {} --rpc {} network show", settings.binaries.join("datagalax").display(), settings.rpc_url());
     loop {
         tokio::select! {
             () = interrupted() => return Ok(()),
