@@ -14,7 +14,6 @@ use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     time::{self, Instant},
 };
 
@@ -124,18 +123,4 @@ fn check_registration(agent: &Agent, registration: &Registration) -> anyhow::Res
         bail!("the container was registered for hardware {registered}, but this host is {found}: register this host");
     }
     Ok(())
-}
-
-/// Resolves at SIGINT or SIGTERM.
-///
-/// # Errors
-/// The handlers cannot be installed.
-pub fn signals() -> std::io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

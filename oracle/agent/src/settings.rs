@@ -5,11 +5,6 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 use clap::Parser;
 use solana_pubkey::Pubkey;
 
-/// Exit status for settings that cannot work, as in sysexits.h (EX_USAGE).
-pub const EXIT_SETTINGS: u8 = 64;
-/// Exit status for everything else that ends the agent.
-pub const EXIT_FAILED: u8 = 1;
-
 /// The agent on a GPU host: reads its real metrics and answers the probes and challenges of the committee that judges its
 /// container in the current epoch. It holds no money and registers nothing; register the container first, with the
 /// fingerprint that `--print-fingerprint` shows and the public key of --keypair as its operator.

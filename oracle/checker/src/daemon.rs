@@ -10,7 +10,6 @@ use std::{
 use anyhow::Context;
 use datagalax_protocol::{ReportValues, RowEvidence};
 use tokio::{
-    signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::{self, Instant},
 };
@@ -365,18 +364,4 @@ fn log_rows(epoch: u32, block: u32, rows: &[RowResult]) {
             "measured"
         );
     }
-}
-
-/// Resolves at SIGINT or SIGTERM.
-///
-/// # Errors
-/// The handlers cannot be installed.
-pub fn signals() -> std::io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

@@ -1,66 +1,33 @@
 //! `datagalax-checker`: settings, logs, exit status; the rest is in the library.
 
-use std::{
-    io::{IsTerminal, stderr},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
 use datagalax_checker::{
     chain::{Chain, Cluster},
-    daemon::{Parts, run, signals},
+    daemon::{Parts, run},
     measure::{Measurer, Plan},
     onchain::OnChain,
     probe::{Limits, Prober},
-    settings::{EXIT_FAILED, EXIT_SETTINGS, Settings},
+    settings::Settings,
     store::Store,
 };
+use datagalax_service::{Ended, signals};
 use solana_signer::Signer;
 use tokio::time::{self, Instant};
-use tracing_subscriber::EnvFilter;
 
 /// Pause between two looks at the chain.
 const POLL: Duration = Duration::from_millis(800);
 
-/// What ends the checker: settings that cannot work, or anything else.
-enum Ended {
-    Settings(anyhow::Error),
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Ended {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = match Settings::try_parse() {
-        Ok(settings) => settings,
-        Err(error) => {
-            // Help and version come this way, too. Nobody is left to tell when even this cannot be printed.
-            error.print().ok();
-            return if error.use_stderr() { ExitCode::from(EXIT_SETTINGS) } else { ExitCode::SUCCESS };
-        }
-    };
-    let (error, status) = match start(settings).await {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Ended::Settings(error)) => (error, EXIT_SETTINGS),
-        Err(Ended::Failed(error)) => (error, EXIT_FAILED),
-    };
-    eprintln!("datagalax-checker: {error:#}");
-    ExitCode::from(status)
+    datagalax_service::run("datagalax-checker", |settings: &Settings| &settings.log, start).await
 }
 
 async fn start(settings: Settings) -> Result<(), Ended> {
-    log(&settings.log).map_err(Ended::Settings)?;
-    let key = datagalax_client::keys::load(&settings.keypair).map_err(|error| Ended::Settings(error.into()))?;
+    let key = datagalax_client::keys::load(&settings.keypair).map_err(Ended::settings)?;
     let key = Arc::new(key);
-    let stop = signals().context("cannot listen for signals")?;
+    let stop = signals()?;
     tokio::pin!(stop);
     let pending = settings.state_dir.join(format!("pending-{}", settings.checker_id));
     let chain = OnChain::new(&settings.rpc, settings.ws.as_deref(), key.clone(), &pending, settings.priority_fee)
@@ -112,16 +79,4 @@ async fn find(chain: &OnChain, settings: &Settings, key: &solana_pubkey::Pubkey)
         tracing::warn!(%reason, "not ready yet");
         time::sleep(Duration::from_secs(2).min(deadline - Instant::now())).await;
     }
-}
-
-/// Compact lines on a terminal, JSON otherwise; to standard error either way.
-fn log(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?} is no log filter"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    if stderr().is_terminal() {
-        logs.compact().with_target(false).init()
-    } else {
-        logs.json().flatten_event(true).init()
-    }
-    Ok(())
 }

@@ -4,11 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, value_parser};
 
-/// Exit status for settings that cannot work, as in sysexits.h (EX_USAGE).
-pub const EXIT_SETTINGS: u8 = 64;
-/// Exit status for everything else that ends the checker.
-pub const EXIT_FAILED: u8 = 1;
-
 /// The daemon of a checker: in every epoch it measures the containers of the blocks it sits on at random instants, commits to
 /// its report before the epoch ends and reveals it after. It may be stopped and started at any instant: what it committed to
 /// is in --state-dir.

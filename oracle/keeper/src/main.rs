@@ -1,8 +1,7 @@
 //! `datagalax-keeper`: moves the epochs of a Datagalax network on.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
 use clap::Parser;
 use datagalax_client::{
     Pipeline, keys,
@@ -10,16 +9,10 @@ use datagalax_client::{
     rpc::HttpRpc,
 };
 use datagalax_keeper::{ClusterChain, Keeper};
+use datagalax_service::{Ended, signals};
 use solana_signer::Signer;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::timeout,
-};
-use tracing_subscriber::EnvFilter;
+use tokio::{sync::watch, time::timeout};
 
-/// The exit status of a bad command line (`EX_USAGE`).
-const USAGE: u8 = 64;
 /// How long actions on their way may take after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -48,53 +41,15 @@ struct Options {
     log: String,
 }
 
-fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
-        Err(e) => {
-            // Where even that cannot be printed, the status still says it.
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-    };
-    let filter = match EnvFilter::try_new(&options.log) {
-        Ok(filter) => filter,
-        Err(e) => {
-            eprintln!("datagalax-keeper: --log `{}` is not a filter ({e}): write for example info or debug", options.log);
-            return ExitCode::from(USAGE);
-        }
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        logs.compact().with_target(false).init();
-    } else {
-        logs.json().flatten_event(true).init();
-    }
-
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            eprintln!("datagalax-keeper: the async runtime cannot be started: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(run(options));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("datagalax-keeper: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+#[tokio::main]
+async fn main() -> ExitCode {
+    datagalax_service::run("datagalax-keeper", |options: &Options| &options.log, keep).await
 }
 
-async fn run(options: Options) -> Result<()> {
+async fn keep(options: Options) -> Result<(), Ended> {
     let (stop_sender, stop) = watch::channel(false);
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-
-    let payer = Arc::new(keys::load(&options.keypair)?);
+    let signalled = signals()?;
+    let payer = Arc::new(keys::load(&options.keypair).map_err(Ended::settings)?);
     let ws = options.ws.unwrap_or_else(|| HttpRpc::default_ws(&options.rpc));
     let rpc = Arc::new(HttpRpc::new(&options.rpc, Some(&ws)));
     let pending = options.pending.unwrap_or_else(|| {
@@ -102,9 +57,9 @@ async fn run(options: Options) -> Result<()> {
         name.push(".pending");
         name.into()
     });
-    let store = Arc::new(DirectoryStore::open(&pending)?);
+    let store = DirectoryStore::open(&pending).map_err(|e| Ended::Settings(anyhow::Error::from(e).context("--pending")))?;
     let settings = Settings { priority_fee: options.priority_fee, ..Settings::default() };
-    let pipeline = Pipeline::new(rpc, payer.clone(), store, settings);
+    let pipeline = Pipeline::new(rpc, payer.clone(), Arc::new(store), settings);
     let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws)));
 
     let work = async {
@@ -123,15 +78,14 @@ async fn run(options: Options) -> Result<()> {
     };
     tokio::pin!(work);
     tokio::select! {
-        outcome = &mut work => return outcome,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        outcome = &mut work => return Ok(outcome?),
+        () = signalled => {}
     }
     tracing::info!("stopping");
     stop_sender.send_replace(true);
     // Whatever takes longer is in the pending store and is resolved at the next start.
     match timeout(GRACE, work).await {
-        Ok(outcome) => outcome,
+        Ok(outcome) => Ok(outcome?),
         Err(_) => Ok(()),
     }
 }
