@@ -72,11 +72,10 @@ impl ClusterChain {
             NONE => None,
             number => Some(self.reader.epoch(number).await?),
         };
-        let tickets = self.reader.checker_set_header().await?;
         let blocks = self.reader.blocks(network.blocks).await?;
         // Last, so that nothing read is of a later time than the clock.
         let clock = read_clock(self.reader.rpc().as_ref()).await?;
-        Ok((ChainView { network, slot: clock.slot, epoch, tickets, blocks }, clock.unix_timestamp))
+        Ok((ChainView { network, slot: clock.slot, epoch, blocks }, clock.unix_timestamp))
     }
 
     fn instruction(&self, view: &ChainView, action: Action) -> Instruction {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use datagalax::{
     constants::NONE,
-    state::{Block, CheckerSetHeader, Epoch, Network},
+    state::{Block, Epoch, Network},
 };
 
 /// What the decision is made from, read at about the same time.
@@ -16,8 +16,6 @@ pub struct ChainView {
     pub slot: u64,
     /// The epoch that the network advanced to last; `None` before the first.
     pub epoch: Option<Box<Epoch>>,
-    /// Counts of tickets.
-    pub tickets: CheckerSetHeader,
     /// Every block of full length.
     pub blocks: Vec<Box<Block>>,
 }

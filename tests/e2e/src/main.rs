@@ -125,14 +125,10 @@ async fn keep_running(deployment: &mut Deployment) -> Result<()> {
 }
 
 async fn interrupted() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(signal) => signal,
+    match datagalax_service::signals() {
+        Ok(signalled) => signalled.await,
         // Without a handler the signal ends the process, and its daemons with it.
-        Err(_) => return std::future::pending().await,
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        Err(_) => std::future::pending().await,
     }
 }
 

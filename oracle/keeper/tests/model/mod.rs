@@ -79,7 +79,6 @@ impl Model {
             network: self.network.clone(),
             slot: self.slot,
             epoch: self.epochs.get(&self.network.current_epoch).cloned(),
-            tickets: self.tickets,
             blocks: self.blocks.clone(),
         }
     }
