@@ -67,9 +67,8 @@ async fn show(context: &Context, network: &Network, number: Option<u32>) -> Resu
     let (start, end) = network.bounds(number);
     let (_, reveals_end, tally_end) = network.report_windows(number);
     let drawn = epoch.status == Epoch::DRAWN;
-    let quarter = start.saturating_add(end.saturating_sub(start) / 4);
     let phase = match now {
-        _ if !drawn && now >= quarter => "void: not drawn in its first quarter",
+        _ if !drawn && now >= network.draw_deadline(number) => "void: not drawn in its first quarter",
         _ if !drawn => "waiting for its draw",
         _ if now < end => "measuring and committing",
         _ if now < reveals_end => "revealing",

@@ -66,7 +66,7 @@ pub fn next_actions(view: &ChainView, now: i64) -> Vec<Action> {
     if network.current_epoch == NONE || network.current_epoch < number {
         // Late in its epoch an advance still releases reservations and lets containers register, but hurries nobody.
         let deadline =
-            if now < draw_deadline(network, number) { draw_deadline(network, number) } else { network.bounds(number).1 };
+            if now < network.draw_deadline(number) { network.draw_deadline(number) } else { network.bounds(number).1 };
         due.push((deadline, Action::Advance(number)));
     } else if let Some(epoch) = view.epoch.as_deref().filter(|e| e.number == number) {
         due.extend(draw(view, epoch, now));
@@ -80,15 +80,9 @@ pub fn next_actions(view: &ChainView, now: i64) -> Vec<Action> {
     due.into_iter().map(|(_, action)| action).collect()
 }
 
-/// An epoch that is not drawn in its first quarter is void.
-fn draw_deadline(network: &Network, number: u32) -> i64 {
-    let (start, end) = network.bounds(number);
-    start.saturating_add(end.saturating_sub(start) / 4)
-}
-
 /// Churn or draw of the current epoch.
 fn draw(view: &ChainView, epoch: &Epoch, now: i64) -> Option<(i64, Action)> {
-    let deadline = draw_deadline(&view.network, epoch.number);
+    let deadline = view.network.draw_deadline(epoch.number);
     if epoch.status != Epoch::ADVANCED || now >= deadline {
         return None;
     }
@@ -142,6 +136,6 @@ pub fn next_moment(view: &ChainView, now: i64) -> i64 {
     let drawing = view
         .epoch
         .as_deref()
-        .is_some_and(|e| e.number == number && e.status == Epoch::ADVANCED && now < draw_deadline(network, number));
+        .is_some_and(|e| e.number == number && e.status == Epoch::ADVANCED && now < network.draw_deadline(number));
     if drawing { now.saturating_add(1) } else { next.max(now.saturating_add(1)) }
 }

@@ -268,6 +268,15 @@ impl Network {
         (start, start.saturating_add(i64::from(grid.length)))
     }
 
+    /// When an epoch that is not drawn yet becomes void: the end of its first quarter, seconds of the chain's clock.
+    #[inline]
+    pub fn draw_deadline(&self, epoch: u32) -> i64 {
+        let (start, end) = self.bounds(epoch);
+        // Not negative: an unsigned division, since SBF has no signed one.
+        let quarter = (end.saturating_sub(start) as u64 / 4) as i64;
+        start.saturating_add(quarter)
+    }
+
     /// Start of reveals, end of reveals (= start of the tally) and end of the tally of an epoch.
     #[inline]
     pub fn report_windows(&self, epoch: u32) -> (i64, i64, i64) {

@@ -36,9 +36,7 @@ pub fn draw(ctx: &mut Context<Draw>) -> Result<()> {
     let set = &ctx.accounts.checkers;
     // 1.
     require!(epoch.status == Epoch::ADVANCED, DatagalaxError::AlreadyDrawn);
-    let (start, end) = network.bounds(epoch.number);
-    let quarter = (end.saturating_sub(start) as u64 / 4) as i64;
-    require!(clock.unix_timestamp < start.saturating_add(quarter), DatagalaxError::EpochVoid);
+    require!(clock.unix_timestamp < network.draw_deadline(epoch.number), DatagalaxError::EpochVoid);
 
     // 2. Attack: draw before the entrants of this boundary are in, to keep a small order one controls; or keep registering
     // tickets, so that it never comes to the draw.
