@@ -156,4 +156,130 @@ pub enum DatagalaxError {
     /// 6049
     #[msg("The epoch before must be passed, because its reservation is not released yet")]
     PreviousEpochRequired,
+    /// 6050
+    #[msg("The account exists already")]
+    AlreadyExists,
+    /// 6051
+    #[msg("The mint has an extension that gives somebody power over other people's tokens; the log names its number")]
+    MintExtensionRefused,
+    /// 6052
+    #[msg("Nothing is pending: propose it first")]
+    NothingPending,
+    /// 6053
+    #[msg("The time lock has not run out yet: try again when it has")]
+    TimeLocked,
+    /// 6054
+    #[msg("The epoch's lengths changed a moment ago: propose another change two epochs later")]
+    GridChangePending,
+    /// 6055
+    #[msg("Eight sets of vesting terms may still be in use: wait until the oldest have vested")]
+    TooManyVestingTerms,
+    /// 6056
+    #[msg("The guardian paused the network less than 7 days ago: ask the authority")]
+    GuardianRests,
+    /// 6057
+    #[msg("The network is not paused")]
+    NotPaused,
+    /// 6058
+    #[msg("Only the key that was named as the next one may accept")]
+    NotNamed,
+    /// 6059
+    #[msg("All eight requests to unstake are waiting: withdraw one that has unlocked first")]
+    TooManyRequests,
+    /// 6060
+    #[msg("So much left the vault in 24 hours that the circuit breaker is open: try again later")]
+    BreakerOpen,
+    /// 6061
+    #[msg("The container is halted because it lacks stake: restore it first")]
+    ContainerHalted,
+    /// 6062
+    #[msg("The container is not halted")]
+    NotHalted,
+    /// 6063
+    #[msg("It is leaving already")]
+    AlreadyLeaving,
+    /// 6064
+    #[msg("The container has an open or running lease, or one that is not settled: close and settle it first")]
+    ContainerLeased,
+    /// 6065
+    #[msg("A case is pending against the container: it must be closed first")]
+    ContainerAccused,
+    /// 6066
+    #[msg("The container must be deregistered first, and its last epochs tallied")]
+    NotLeaving,
+    /// 6067
+    #[msg("Announce maintenance at least 24 hours ahead, of at most 8 hours in 30 days")]
+    BadMaintenance,
+    /// 6068
+    #[msg("A ticket is not in the state for this: only tickets that wait or sit may leave, only removed ones are withdrawn")]
+    TicketNotInOrder,
+    /// 6069
+    #[msg("A ticket's last epochs are not over, its time has not come, or its pay is not claimed yet")]
+    TicketResting,
+    /// 6070
+    #[msg("The container takes no new leases now")]
+    NotAccepting,
+    /// 6071
+    #[msg("The container is not live: it is being checked or leaving")]
+    NotLive,
+    /// 6072
+    #[msg("The container asks more per hour than you allowed")]
+    TooDear,
+    /// 6073
+    #[msg("A lease lasts at least 600 seconds, the container's minimum, and at most 366 days")]
+    BadDuration,
+    /// 6074
+    #[msg("The lease is not in the state for this")]
+    WrongLeaseState,
+    /// 6075
+    #[msg("The lease was not started in time: cancel it, everything goes back")]
+    StartTimedOut,
+    /// 6076
+    #[msg("The host may still start the lease: wait until its time is over")]
+    StartNotTimedOut,
+    /// 6077
+    #[msg("A lease is closed as not served within 300 seconds of its start, once a day for each container")]
+    NotServedTooLate,
+    /// 6078
+    #[msg("The lease still runs: only its user or the container's operator may close it")]
+    LeaseRunning,
+    /// 6079
+    #[msg("Nothing can be settled yet: the epoch is not over or not tallied")]
+    NothingToSettle,
+    /// 6080
+    #[msg("Usage is cumulative and bounded by time: it never falls and never exceeds the clock")]
+    UsageWentBack,
+    /// 6081
+    #[msg("The indexer's signature is missing: put the Ed25519 instruction right before this one")]
+    MatchMissing,
+    /// 6082
+    #[msg("The indexer's signature is not for this user, container, lease and moment")]
+    MatchMismatch,
+    /// 6083
+    #[msg("The indexer is leaving: it matches nobody any more")]
+    IndexerLeaving,
+    /// 6084
+    #[msg("No case is pending against the container")]
+    NotAccused,
+    /// 6085
+    #[msg("The case's window is not over, or its last epochs are not tallied")]
+    CaseOpen,
+    /// 6086
+    #[msg("The case is closed already")]
+    CaseClosed,
+    /// 6087
+    #[msg("The lease was not breached in two whole epochs in a row, or maintenance had been announced")]
+    NoBreach,
+    /// 6088
+    #[msg("Stake was taken for a breach within the last day, or for these epochs")]
+    BreachedToday,
+    /// 6089
+    #[msg("No stake is taken while there are fewer than 15 tickets")]
+    TooFewTickets,
+    /// 6090
+    #[msg("The account is still needed: pay out and settle everything first")]
+    NotDone,
+    /// 6091
+    #[msg("Somebody opened a case against the container: close it instead")]
+    CaseExists,
 }

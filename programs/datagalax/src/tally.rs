@@ -5,7 +5,7 @@ use crate::{
     constants::{BREACHED, HISTORY, NONE, ROWS, SEATS, VOID},
     error::DatagalaxError,
     math::{self, Rate},
-    state::{Block, Lane, Parameters, Row, Seat},
+    state::{Block, Epoch, Lane, Row, Seat},
     votes::{GROUP, Group, Verdict},
 };
 
@@ -32,6 +32,10 @@ pub struct Rules {
     pub tolerance: u8,
     /// Whether an agreed token of 0 proves nothing.
     pub tokens_required: bool,
+    /// Epochs of a case's window that begins in this one.
+    pub case_epochs: u32,
+    /// Epochs that a full measurement of a leased row holds for.
+    pub capacity_epochs: u32,
 }
 
 /// What a part of a tally changed beyond the rows themselves.
@@ -66,21 +70,24 @@ pub const MARKING_BLOCKS: u32 = 8;
 pub const MARKING_ROWS: u16 = 32;
 
 impl Rules {
-    /// The rules of an epoch for a committee of `seats`.
-    pub fn new(epoch: u32, last_tallied: u32, first_seated: u32, rate: Rate, seats: u8, parameters: &Parameters) -> Self {
+    /// The rules of an epoch for a block whose committee in it has `seats`.
+    pub fn new(account: &Epoch, last_tallied: u32, first_seated: u32, seats: u8) -> Self {
         let after = if last_tallied == NONE { first_seated } else { last_tallied.saturating_add(1) };
+        let (epoch, thresholds) = (account.number, &account.thresholds);
         Self {
             epoch,
             // The ring holds no more than its length.
             skipped_from: after.clamp(epoch.saturating_sub(HISTORY - 1), epoch),
-            rate,
+            rate: account.rate,
             quorum: math::quorum(seats),
             condemning: math::condemning(seats),
-            availability_threshold: parameters.availability_threshold,
-            capacity_threshold: parameters.capacity_threshold,
-            breach_threshold: parameters.breach_threshold,
-            tolerance: parameters.tolerance,
-            tokens_required: parameters.tokens_required == 1,
+            availability_threshold: thresholds.availability,
+            capacity_threshold: thresholds.capacity,
+            breach_threshold: thresholds.breach,
+            tolerance: thresholds.tolerance,
+            tokens_required: thresholds.tokens_required == 1,
+            case_epochs: account.case_epochs,
+            capacity_epochs: account.capacity_epochs,
         }
     }
 }
@@ -147,12 +154,18 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
     }
     let (median, power) = (verdict.availability, verdict.capacity);
     row.history[slot] = if verdict.is_breached() { median | BREACHED } else { median };
-    row.full_capacity = power;
-    row.full_capacity_epoch = rules.epoch;
+    let mut standing = Standing { capacity: power, cap: u64::MAX };
+    if row.flags & Row::UNUSUAL == 0 && !verdict.is_condemned() {
+        row.full_capacity = power;
+        row.full_capacity_epoch = rules.epoch;
+    } else {
+        standing = judge_unusual(row, verdict, rules);
+    }
 
     // Seats are judged on rows that already earn: a row that is being checked is nobody's exam.
     let exam = counts && row.status != Row::CHECKING && verdict.is_agreed();
-    let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !verdict.is_condemned();
+    let good =
+        median >= rules.availability_threshold && standing.capacity >= rules.capacity_threshold && !verdict.is_condemned();
     row.bad_epochs = (row.bad_epochs << 1) | u16::from(!good);
     match row.status {
         Row::CHECKING => {
@@ -168,9 +181,16 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
             }
         }
         Row::LIVE | Row::LEAVING if counts => {
+            // Neither reaches 2^32 in the lifetime of a row: an epoch lasts 20 seconds at least.
+            row.epochs_live = row.epochs_live.wrapping_add(1);
+            row.availability_sum = row.availability_sum.wrapping_add(u32::from(median));
             if good {
-                let weight = math::weight(row.unit_weight, row.gpus, median, power);
-                let pay = rules.rate.pay(weight).ok_or(DatagalaxError::Overflow)?;
+                let weight = math::weight(row.unit_weight, row.gpus, median, standing.capacity);
+                let mut pay = rules.rate.pay(weight).ok_or(DatagalaxError::Overflow)?;
+                if standing.cap != u64::MAX {
+                    // Rounded down, as the pay is.
+                    pay = pay.min(math::mul_ratio(standing.cap, u64::from(median), 100).unwrap_or(0));
+                }
                 row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
             }
@@ -184,6 +204,55 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
         _ => {}
     }
     Ok(exam)
+}
+
+/// What a row that is leased, halted or accused is judged by instead of the measured capacity.
+struct Standing {
+    /// Percent.
+    capacity: u8,
+    /// Most it may earn, base units; `u64::MAX` when there is no bound.
+    cap: u64,
+}
+
+/// The rare cases, apart from the short way that a million rows take: cases (protocol section 9), leases (section 6), lack of stake.
+#[inline(never)]
+fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> Standing {
+    let epoch = rules.epoch;
+    if row.is_accused() {
+        if row.first_condemned < epoch && epoch <= row.case_until {
+            // Attack: hide from the next committees. Once two condemned, an absence counts like their verdict.
+            let hides = row.condemned >= 2 && verdict.availability < rules.availability_threshold;
+            if verdict.is_condemned() || hides {
+                row.condemned = row.condemned.saturating_add(1);
+                row.clean = 0;
+            } else {
+                row.clean = row.clean.saturating_add(1);
+            }
+        }
+    } else if verdict.is_condemned() {
+        row.accuse(epoch, rules.case_epochs);
+    }
+
+    let mut standing = Standing { capacity: verdict.capacity, cap: u64::MAX };
+    match row.cap_of(epoch) {
+        Some(cap) => {
+            // A tenant has the GPUs: what counts is the last measurement without one, while it is fresh.
+            standing.capacity = row.full_capacity;
+            let fresh = row.full_capacity_epoch != NONE && epoch.saturating_sub(row.full_capacity_epoch) <= rules.capacity_epochs;
+            standing.cap = if fresh { cap } else { 0 };
+        }
+        None => {
+            row.full_capacity = verdict.capacity;
+            row.full_capacity_epoch = epoch;
+        }
+    }
+    if row.flags & Row::LEASED != 0 && row.lease_until <= epoch {
+        row.flags &= !Row::LEASED;
+    }
+    if row.flags & Row::HALTED != 0 {
+        standing.cap = 0;
+    }
+    standing
 }
 
 /// What a seat gets once its block is tallied.

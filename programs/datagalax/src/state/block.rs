@@ -5,6 +5,7 @@ use super::{VERSION, assert_size};
 use crate::{
     constants::{NONE, ROWS, SEATS, VOID},
     error::DatagalaxError,
+    math::nominal_weight,
 };
 
 /// 256 containers and the two reports lanes about them, seeds `["block", index u32]`.
@@ -113,30 +114,44 @@ pub struct Row {
     pub flags: u8,
     /// Last unleased median capacity, percent.
     pub full_capacity: u8,
-    /// Its epoch.
+    /// Its epoch, [`NONE`] before the first.
     pub full_capacity_epoch: u32,
-    /// First condemned epoch of the open case, [`NONE`] when none.
+    /// First condemned epoch: the row's accrual is frozen and a case may be opened; [`NONE`] when it is not.
     pub first_condemned: u32,
+    /// Last epoch of that case's window; meaningful while `first_condemned` is not [`NONE`].
+    pub case_until: u32,
     /// Condemned epochs in the window.
     pub condemned: u8,
-    /// Clean tallies in a row.
+    /// Clean tallies in a row since the last condemned one.
     pub clean: u8,
     /// The last sixteen non-void epochs, newest in bit 0, 1 = below a threshold.
     pub bad_epochs: u16,
+    /// Epochs that it earned in, lifetime.
+    pub epochs_live: u32,
     /// Earned and not claimed, base units.
     pub accrued: u64,
-    /// Most the row may earn while leased, by epoch parity.
-    pub lease_cap: [u64; 2],
+    /// Most the row may earn in an epoch that the lease last started touches, base units.
+    pub lease_cap: u64,
+    /// The same for the epochs `capped_epochs`, kept when another lease started: the least of all leases that touched them.
+    pub capped: [u64; 2],
+    /// First epoch that the lease last started touches, [`NONE`] before the first lease.
+    pub lease_from: u32,
+    /// Last one.
+    pub lease_until: u32,
+    /// The epochs of `capped`, by parity; [`NONE`] when none.
+    pub capped_epochs: [u32; 2],
     /// Availability by epoch % 32; bit 7 marks a breach, 255 a void epoch.
     pub history: [u8; 32],
+    /// Sum of availability over `epochs_live`, percent.
+    pub availability_sum: u32,
     /// Reserved, zero.
-    pub reserved: [u8; 8],
+    pub reserved: u32,
 }
 
-assert_size!(Row, 96);
+assert_size!(Row, 128);
 assert_size!(Seat, 80 + 3 * ROWS);
 assert_size!(Lane, 40 + SEATS * (80 + 3 * ROWS));
-assert_size!(Block, 136 + 2 * (40 + SEATS * (80 + 3 * ROWS)) + ROWS * 96);
+assert_size!(Block, 136 + 2 * (40 + SEATS * (80 + 3 * ROWS)) + ROWS * 128);
 
 impl Row {
     /// No container.
@@ -149,6 +164,14 @@ impl Row {
     pub const LEAVING: u8 = 3;
     /// Flag: fell back from live, leaves checking only after four good epochs in a row.
     pub const PROBATION: u8 = 1;
+    /// Flag: its container lacks stake and is halted; the row earns nothing.
+    pub const HALTED: u8 = 2;
+    /// Flag: a case is pending (`first_condemned` says since when); the accrual is frozen.
+    pub const ACCUSED: u8 = 4;
+    /// Flag: a lease touched an epoch that may not be tallied yet; `lease_cap` and `capped` must be looked at.
+    pub const LEASED: u8 = 8;
+    /// Flags that the tally's short way does not know.
+    pub const UNUSUAL: u8 = Self::HALTED | Self::ACCUSED | Self::LEASED;
 
     /// A fresh row of a container whose first full epoch is `first_epoch`.
     pub fn checking(provider: u32, class: u16, unit_weight: u16, gpus: u8, first_epoch: u32) -> Self {
@@ -160,10 +183,81 @@ impl Row {
             unit_weight,
             gpus,
             status: Self::CHECKING,
+            full_capacity_epoch: NONE,
             first_condemned: NONE,
+            lease_from: NONE,
+            capped_epochs: [NONE; 2],
             history: [VOID; 32],
             ..Zeroable::zeroed()
         }
+    }
+
+    /// Whether its accrual is frozen by a case, open or to be opened.
+    #[inline]
+    pub const fn is_accused(&self) -> bool {
+        self.flags & Self::ACCUSED != 0
+    }
+
+    /// The most it may earn in an epoch because of leases, `None` when no lease touched it.
+    pub fn cap_of(&self, epoch: u32) -> Option<u64> {
+        let parity = (epoch & 1) as usize;
+        let kept = (self.capped_epochs[parity] == epoch).then_some(self.capped[parity]);
+        let current = (self.lease_from != NONE && self.lease_from <= epoch && epoch <= self.lease_until).then_some(self.lease_cap);
+        match (kept, current) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (kept, current) => kept.or(current),
+        }
+    }
+
+    /// Notes a lease that starts in epoch `from` and ends in epoch `until`, and that pays `cap` an epoch in fees.
+    ///
+    /// The tally of `from - 1` may be outstanding, that of older epochs is not: what earlier leases mean for these two is
+    /// kept, and lowered, never raised. Attack: close a lease and open a cheaper, or a dearer, one in the same epoch.
+    pub fn note_lease(&mut self, from: u32, until: u32, cap: u64) {
+        for epoch in [from.wrapping_sub(1), from] {
+            let parity = (epoch & 1) as usize;
+            match self.cap_of(epoch) {
+                Some(kept) => {
+                    self.capped_epochs[parity] = epoch;
+                    self.capped[parity] = kept;
+                }
+                None => self.capped_epochs[parity] = NONE,
+            }
+        }
+        self.lease_from = from;
+        self.lease_until = until;
+        self.lease_cap = cap;
+        self.flags |= Self::LEASED;
+    }
+
+    /// The lease last started lasts longer: it touches the epochs up to `until`.
+    pub fn extend_lease(&mut self, until: u32) {
+        self.lease_until = self.lease_until.max(until);
+        self.flags |= Self::LEASED;
+    }
+
+    /// Freezes the accrual: `epoch` was condemned, and so the `window` epochs from it on are counted.
+    pub fn accuse(&mut self, epoch: u32, window: u32) {
+        self.flags |= Self::ACCUSED;
+        self.first_condemned = epoch;
+        self.case_until = epoch.saturating_add(window.saturating_sub(1));
+        self.condemned = 1;
+        self.clean = 0;
+    }
+
+    /// Ends a case without a verdict against the row.
+    pub fn release(&mut self) {
+        self.flags &= !Self::ACCUSED;
+        self.first_condemned = NONE;
+        self.condemned = 0;
+        self.clean = 0;
+    }
+
+    /// Condemned epochs that a case needs: two, or one sixth of the window's epochs (voids counted), whichever is more.
+    #[inline]
+    pub const fn condemning_epochs(&self) -> u32 {
+        let window = self.case_until.saturating_sub(self.first_condemned).saturating_add(1);
+        if window / 6 > 2 { window / 6 } else { 2 }
     }
 }
 
@@ -182,9 +276,6 @@ impl Seat {
 }
 
 impl Block {
-    /// Bytes of the account.
-    pub const SPACE: usize = 8 + core::mem::size_of::<Self>();
-
     /// The lane that holds this epoch's reports.
     ///
     /// # Errors
@@ -219,6 +310,32 @@ impl Block {
         self.occupied += 1;
     }
 
+    /// Empties a row.
+    pub fn vacate(&mut self, row: u8) {
+        self.occupancy[usize::from(row) / 8] &= !(1 << (row % 8));
+        self.occupied -= 1;
+        self.rows[usize::from(row)] = Zeroable::zeroed();
+    }
+
+    /// Takes a live row out of what can earn; says what weight nominal loses.
+    pub fn cease(&mut self, row: u8) -> u64 {
+        let row = &mut self.rows[usize::from(row)];
+        if row.status != Row::LIVE {
+            return 0;
+        }
+        row.status = Row::CHECKING;
+        row.flags |= Row::PROBATION;
+        row.bad_epochs = u16::MAX;
+        self.live -= 1;
+        nominal_weight(row.unit_weight, row.gpus)
+    }
+
+    /// Whether an epoch has its verdict.
+    #[inline]
+    pub const fn is_tallied(&self, epoch: u32) -> bool {
+        self.last_tallied != NONE && self.last_tallied >= epoch
+    }
+
     /// Whether a row holds a container.
     #[inline]
     pub const fn is_occupied(&self, row: u8) -> bool {
@@ -235,5 +352,50 @@ impl Block {
             DatagalaxError::InvariantViolated
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_cap_is_the_least_of_all_leases_that_touch_an_epoch() {
+        let mut row = Row::checking(0, 0, 1, 1, 0);
+        assert_eq!(row.cap_of(9), None);
+        row.note_lease(10, 14, 500);
+        assert_eq!([9, 10, 14, 15].map(|e| row.cap_of(e)), [None, Some(500), Some(500), None]);
+        // Closed in epoch 12, another starts in it.
+        row.lease_until = 12;
+        row.note_lease(12, 20, 900);
+        assert_eq!([11, 12, 13, 20, 21].map(|e| row.cap_of(e)), [Some(500), Some(500), Some(900), Some(900), None]);
+        // And a cheaper one in the next.
+        row.lease_until = 13;
+        row.note_lease(13, 13, 100);
+        assert_eq!([12, 13, 14].map(|e| row.cap_of(e)), [Some(500), Some(100), None]);
+    }
+
+    proptest! {
+        /// Whatever leases come, the cap of the two epochs that may be untallied is the least of those that touched them.
+        #[test]
+        fn caps_are_never_lost(leases in prop::collection::vec((0u32..3, 0u32..3, 0u32..4, 1u64..1000), 1..30)) {
+            let mut row = Row::checking(0, 0, 1, 1, 0);
+            let mut all: Vec<(u32, u32, u64)> = vec![];
+            let mut epoch = 5;
+            for (wait, length, planned, cap) in leases {
+                epoch += wait;
+                row.note_lease(epoch, epoch + length + planned, cap);
+                all.push((epoch, epoch + length + planned, cap));
+                for seen in [epoch - 1, epoch] {
+                    let expected = all.iter().filter(|(f, u, _)| *f <= seen && seen <= *u).map(|(_, _, c)| *c).min();
+                    prop_assert_eq!(row.cap_of(seen), expected);
+                }
+                // It ends early.
+                epoch += length;
+                row.lease_until = row.lease_until.min(epoch);
+                all.last_mut().unwrap().1 = row.lease_until;
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::{VERSION, assert_size};
 use crate::{constants::BPS, error::DatagalaxError};
 
-/// Who measures, seeds `["checker", id u32]`. Its stake is its tickets times the ticket price.
+/// Who measures, seeds `["checker", id u32]`. Its stake is its tickets, each at the price it was bought for.
 #[account]
 pub struct Checker {
     /// Layout version.
@@ -22,23 +22,21 @@ pub struct Checker {
     pub operator: Address,
     /// Wallet whose token account receives pay and stake.
     pub payout: Address,
-    /// Stake, base units.
+    /// Who paid the rent and gets it back.
+    pub rent_payer: Address,
+    /// Stake in tickets held, base units.
     pub staked: u64,
-    /// Asked back and waiting.
-    pub unbonding: u64,
-    /// When that may be withdrawn, seconds.
-    pub unlocks_at: i64,
     /// Seat pay ever claimed, base units.
     pub claimed: u64,
-    /// Tickets held.
+    /// Tickets held: waiting, in the order, or removed and not withdrawn.
     pub tickets: u32,
-    /// Tickets retired for their record.
+    /// Tickets retired for their record, lifetime.
     pub retired: u32,
     /// Reserved, zero.
     pub reserved: [u8; 96],
 }
 
-assert_size!(Checker, 8 + 4 * 32 + 4 * 8 + 8 + 96);
+assert_size!(Checker, 8 + 5 * 32 + 2 * 8 + 8 + 96);
 
 impl Checker {
     /// What must hold of the account after every instruction.
@@ -47,7 +45,9 @@ impl Checker {
     /// [`DatagalaxError::InvariantViolated`].
     pub fn invariant(&self) -> Result<()> {
         require!(
-            self.version == VERSION && u64::from(self.commission_bps) <= BPS && self.unbonding <= self.staked,
+            self.version == VERSION
+                && u64::from(self.commission_bps) <= BPS
+                && (self.tickets > 0 || self.staked == 0),
             DatagalaxError::InvariantViolated
         );
         Ok(())

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
+use bytemuck::{Pod, Zeroable};
 
-use super::{VERSION, assert_size};
+use super::{Queue, VERSION, assert_size};
 use crate::{constants::CHURN_LIMIT, error::DatagalaxError, math::Rate};
 
 /// One epoch's draw and money, seeds `["epoch", number u32]`. Rates are fixed before anything is measured.
@@ -10,7 +11,7 @@ pub struct Epoch {
     pub version: u8,
     /// PDA bump.
     pub bump: u8,
-    /// [`Epoch::ADVANCED`], [`Epoch::DRAWN`].
+    /// [`Epoch::ADVANCED`] or [`Epoch::DRAWN`].
     pub status: u8,
     /// 1 once what nobody earned went back to the vault.
     pub released: u8,
@@ -22,15 +23,23 @@ pub struct Epoch {
     pub tickets: u32,
     /// Entries that churn moved at this boundary.
     pub churned: u32,
-    /// Tickets that waited when the epoch was advanced to: churn lets in these and none that came later, so that nobody who
-    /// can already tell the seed chooses n.
+    /// Tickets that waited to be retired when the epoch was advanced to: churn moves these and none that came later, so that
+    /// nobody who can already tell the seed chooses n.
+    pub retirements: u32,
+    /// Tickets that waited to leave, likewise.
+    pub leavers: u32,
+    /// Tickets that waited to enter, likewise.
     pub entrants: u32,
-    /// Reserved, zero.
-    pub reserved_count: u32,
     /// Blocks that may be seated, fixed at advance.
     pub blocks: u32,
     /// Blocks tallied.
     pub blocks_tallied: u32,
+    /// Epochs of a case's window that begins in this one.
+    pub case_epochs: u32,
+    /// Epochs that a full measurement of a leased row holds for: seven days.
+    pub capacity_epochs: u32,
+    /// Reserved, zero.
+    pub reserved_count: u32,
     /// Seed of committees, zero before the draw.
     pub seed: [u8; 32],
     /// Seed of the last drawn epoch before this one.
@@ -45,16 +54,24 @@ pub struct Epoch {
     pub rate: Rate,
     /// Pay of a seat that is right on every row it was judged on, base units.
     pub seat_pay: u64,
+    /// Most that a seat may get, fixed at advance, base units.
+    pub max_seat_pay: u64,
+    /// What a keeper gets for each action, fixed at advance, base units.
+    pub keeper_fee: u64,
     /// Reserved in all: containers + checkers + treasury, base units.
     pub pool: u64,
     /// Of the pool, for containers.
     pub container_pool: u64,
     /// Of the pool, for checkers.
     pub checker_pool: u64,
+    /// Of the pool, for keepers and the treasury.
+    pub treasury_pool: u64,
     /// Credited to rows.
     pub container_credited: u64,
     /// Credited to tickets.
     pub checker_credited: u64,
+    /// Credited to keepers.
+    pub keeper_credited: u64,
     /// Weight of rows that went live while this epoch was current: part of nominal from the next one.
     pub nominal_added: u64,
     /// Weight of rows that ceased to be live while this epoch was current.
@@ -63,13 +80,34 @@ pub struct Epoch {
     pub blocks_added: u32,
     /// Blocks that lost their last row while this epoch was current.
     pub blocks_removed: u32,
-    /// Who paid the rent.
-    pub payer: Address,
+    /// Who paid the rent and gets it back.
+    pub rent_payer: Address,
+    /// The thresholds it is judged by, fixed at advance.
+    pub thresholds: Thresholds,
     /// Reserved, zero.
     pub reserved: [u8; 56],
 }
 
-assert_size!(Epoch, 8 + 8 + 24 + 4 * 32 + 11 * 8 + 8 + 32 + 56);
+/// What an epoch's rows and seats are judged by. See [`super::Parameters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable, IdlType)]
+#[repr(C)]
+pub struct Thresholds {
+    /// Percent.
+    pub availability: u8,
+    /// Percent.
+    pub capacity: u8,
+    /// Percent.
+    pub breach: u8,
+    /// Points.
+    pub tolerance: u8,
+    /// 1 when an agreed token of 0 proves nothing.
+    pub tokens_required: u8,
+    /// Reserved, zero.
+    pub reserved: [u8; 3],
+}
+
+assert_size!(Thresholds, 8);
+assert_size!(Epoch, 8 + 8 + 9 * 4 + 4 + 4 * 32 + 15 * 8 + 8 + 32 + 8 + 56);
 
 impl Epoch {
     /// Advanced, not drawn.
@@ -77,17 +115,46 @@ impl Epoch {
     /// Drawn: seats, commits, reveals and tallies may follow.
     pub const DRAWN: u8 = 2;
 
-    /// Tickets that churn may still let in at this boundary.
+    /// Tickets that churn has still to move at this boundary.
     #[inline]
     pub const fn churn_left(&self) -> u32 {
-        let limit = if self.entrants < CHURN_LIMIT { self.entrants } else { CHURN_LIMIT };
+        let waiting = self.retirements.saturating_add(self.leavers).saturating_add(self.entrants);
+        let limit = if waiting < CHURN_LIMIT { waiting } else { CHURN_LIMIT };
         limit.saturating_sub(self.churned)
     }
 
-    /// All that rows and tickets were credited with, base units.
+    /// The queue whose first ticket churn moves next: retirements, then leavers, then entrants.
+    #[inline]
+    pub const fn next_churn(&self) -> Queue {
+        if self.churned < self.retirements {
+            Queue::Retiring
+        } else if self.churned < self.retirements.saturating_add(self.leavers) {
+            Queue::Leaving
+        } else {
+            Queue::Entering
+        }
+    }
+
+    /// All that rows, tickets and keepers were credited with, base units.
     #[inline]
     pub const fn credited(&self) -> u64 {
-        self.container_credited.saturating_add(self.checker_credited)
+        self.container_credited.saturating_add(self.checker_credited).saturating_add(self.keeper_credited)
+    }
+
+    /// What is left of the treasury's share once keepers are paid, base units.
+    #[inline]
+    pub const fn treasury_left(&self) -> u64 {
+        self.treasury_pool.saturating_sub(self.keeper_credited)
+    }
+
+    /// Credits a keeper's fee as far as the treasury's share lasts; says how much, base units.
+    pub fn pay_keeper(&mut self) -> u64 {
+        if self.released == 1 {
+            return 0;
+        }
+        let fee = self.keeper_fee.min(self.treasury_left());
+        self.keeper_credited += fee;
+        fee
     }
 
     /// Nominal weight of the epoch that follows.
@@ -117,11 +184,12 @@ impl Epoch {
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
     pub fn invariant(&self) -> Result<()> {
-        let shares = self.container_pool.checked_add(self.checker_pool);
+        let shares = self.container_pool.checked_add(self.checker_pool).and_then(|s| s.checked_add(self.treasury_pool));
         require!(
             self.version == VERSION
                 && self.container_credited <= self.container_pool
                 && self.checker_credited <= self.checker_pool
+                && self.keeper_credited <= self.treasury_pool
                 && shares.is_some_and(|s| s <= self.pool),
             DatagalaxError::InvariantViolated
         );

@@ -4,22 +4,32 @@
 //! reserved bytes. `invariant()` is called at the end of each handler that changed the account.
 
 mod block;
+mod case;
 mod checker;
 mod checker_set;
 mod container;
 mod epoch;
 mod gpu_class;
+mod indexer;
+mod keeper;
+mod lease;
 mod network;
+mod parameters;
 mod provider;
 mod vault_ledger;
 
 pub use block::*;
+pub use case::*;
 pub use checker::*;
 pub use checker_set::*;
 pub use container::*;
 pub use epoch::*;
 pub use gpu_class::*;
+pub use indexer::*;
+pub use keeper::*;
+pub use lease::*;
 pub use network::*;
+pub use parameters::*;
 pub use provider::*;
 pub use vault_ledger::*;
 

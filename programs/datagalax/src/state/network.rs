@@ -1,11 +1,10 @@
 use anchor_lang::prelude::*;
 use bytemuck::{Pod, Zeroable};
 
-use super::{VERSION, assert_size};
+use super::{Emission, Parameters, Proposal, VERSION, VestingTerms, assert_size};
 use crate::{
-    constants::{BPS, MAX_AMOUNT, NONE},
+    constants::{MAX_AMOUNT, NONE, VESTING_DAYS},
     error::DatagalaxError,
-    math::Rate,
 };
 
 /// The one root account, seeds `["network"]`. Read-only on every hot path.
@@ -15,15 +14,15 @@ pub struct Network {
     pub version: u8,
     /// PDA bump.
     pub bump: u8,
-    /// 1 while paused (the guardian's lever; lapses by itself).
-    pub paused: u8,
-    /// Bumps of the token accounts: stake, rewards, escrow.
-    pub vault_bumps: [u8; 3],
-    /// 1 when the mint was accepted with a freeze authority.
-    pub freeze_allowed: u8,
     /// 1 while the newest block is not at its full length.
     pub growing: u8,
-    /// Sets parameters and classes behind the time lock; moves the treasury.
+    /// 1 when the mint was accepted with a freeze authority.
+    pub freeze_allowed: u8,
+    /// Bumps of the token accounts: stake, rewards, escrow.
+    pub vault_bumps: [u8; 3],
+    /// Reserved, zero.
+    pub reserved_flag: u8,
+    /// Proposes parameters and classes behind the time lock; ends a pause.
     pub authority: Address,
     /// Named next authority until it accepts; default when none.
     pub pending_authority: Address,
@@ -37,7 +36,7 @@ pub struct Network {
     pub treasury: Address,
     /// Genesis hash of the cluster: reports and signed messages are bound to it.
     pub genesis_hash: [u8; 32],
-    /// The epoch grid in force: `[0]`, and the one before the last change of the epoch's length: `[1]`.
+    /// The epoch grid that is or comes into force: `[0]`, and the one before it: `[1]`.
     pub grids: [Grid; 2],
     /// Epoch last advanced to, [`NONE`] before the first.
     pub current_epoch: u32,
@@ -59,25 +58,28 @@ pub struct Network {
     pub largest_class_weight: u64,
     /// Reference throughput of that class.
     pub largest_class_throughput: u64,
-    /// When the pause began, and when the last one did.
-    pub paused_at: i64,
-    /// When the last pause ended.
-    pub unpaused_at: i64,
-    /// When `pending_parameters` may be applied, 0 when nothing is pending.
+    /// Until when the network is paused, seconds; in the past when it is not.
+    pub paused_until: i64,
+    /// When the guardian last paused it, seconds.
+    pub guardian_paused_at: i64,
+    /// When `pending` may be applied, seconds; 0 when nothing is pending.
     pub pending_at: i64,
+    /// The treasury's part of released epochs that was not paid out yet, base units of the rewards vault.
+    pub treasury_due: u64,
     /// Emission schedule.
     pub emission: Emission,
     /// Parameters in force.
     pub parameters: Parameters,
-    /// Parameters proposed.
-    pub pending_parameters: Parameters,
+    /// What was proposed.
+    pub pending: Proposal,
     /// Vesting terms by live id; grants keep the terms they were made under.
     pub vesting_terms: [VestingTerms; 8],
     /// Reserved, zero.
     pub reserved: [u8; 128],
 }
 
-/// A fixed grid of epochs: number e starts at `start + (e - first_epoch) * length`.
+/// A fixed grid of epochs: number e starts at `start + (e - first_epoch) * length`. The windows belong to it, so that a change
+/// of parameters never moves the deadline of a report that was measured before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
 #[repr(C)]
 pub struct Grid {
@@ -87,6 +89,10 @@ pub struct Grid {
     pub first_epoch: u32,
     /// Length of an epoch in seconds.
     pub length: u32,
+    /// Seconds after an epoch's end in which reports are revealed.
+    pub reveal_window: u32,
+    /// Seconds before an epoch's end at which measuring ends.
+    pub commit_lead: u32,
 }
 
 impl Grid {
@@ -108,162 +114,40 @@ impl Grid {
     }
 }
 
-/// How much may be emitted in an epoch, and how it decays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
-#[repr(C)]
-pub struct Emission {
-    /// Scheduled for the current epoch, base units.
-    pub amount: u64,
-    /// What each decay takes off, bps.
-    pub decay_bps: u32,
-    /// Epochs between decays; 0: never.
-    pub decay_every: u32,
-    /// The epoch of the next decay.
-    pub next_decay: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
-}
+assert_size!(Grid, 24);
+assert_size!(Network, 8 + 7 * 32 + 2 * 24 + 8 * 4 + 6 * 8 + 24 + 160 + 272 + 8 * 16 + 128);
 
-/// Terms of a vesting grant. Immutable once used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
-#[repr(C)]
-pub struct VestingTerms {
-    /// Id, 0 when free.
-    pub id: u16,
-    /// Paid at once, bps.
-    pub immediate_bps: u16,
-    /// First linear part, bps.
-    pub short_bps: u16,
-    /// Days of the first linear part.
-    pub short_days: u16,
-    /// Second linear part, bps.
-    pub long_bps: u16,
-    /// Days of the second linear part.
-    pub long_days: u16,
-    /// First day (unix day) these terms hold.
-    pub from_day: u32,
-}
-
-/// What the authority may tune, within [`Parameters::validate`], never retroactively.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, AnchorSerialize, AnchorDeserialize, IdlType)]
-#[repr(C)]
-pub struct Parameters {
-    /// Price of one checker ticket, base units.
-    pub ticket_price: u64,
-    /// Most that one unit of weight earns in an epoch.
-    pub max_rate: Rate,
-    /// Most that one seat earns in an epoch, base units.
-    pub max_seat_pay: u64,
-    /// Slots between advance and the slot whose hash is drawn.
-    pub draw_delay: u32,
-    /// Seconds before the epoch's end at which measuring ends.
-    pub commit_lead: u32,
-    /// Seconds after the epoch's end in which reports are revealed.
-    pub reveal_window: u32,
-    /// Seconds a dishonest case stays open.
-    pub case_window: u32,
-    /// Seconds a requested unstake waits.
-    pub unbonding: u32,
-    /// Seconds a container has to start a lease.
-    pub start_timeout: u32,
-    /// Seconds between proposing and applying parameters.
-    pub time_lock: u32,
-    /// A slot is a beacon when its hash modulo this is zero.
-    pub beacon_modulus: u32,
-    /// Stake coefficient, bps of the class's base.
-    pub stake_coefficient_bps: u32,
-    /// Containers' share of the pool, bps.
-    pub container_share_bps: u16,
-    /// Checkers' share of the pool, bps.
-    pub checker_share_bps: u16,
-    /// Treasury's share of the pool, bps.
-    pub treasury_share_bps: u16,
-    /// Protocol fee on what a lease pays, bps.
-    pub lease_fee_bps: u16,
-    /// Indexer's share of the protocol fee, bps.
-    pub indexer_share_bps: u16,
-    /// Below this availability (percent) a row earns nothing and the epoch counts as bad.
-    pub availability_threshold: u8,
-    /// Below this capacity (percent) likewise.
-    pub capacity_threshold: u8,
-    /// Availability under which a leased epoch may be a breach, percent.
-    pub breach_threshold: u8,
-    /// How far a vote may lie from the median and be right, points.
-    pub tolerance: u8,
-    /// 1: an agreed token of 0 proves nothing, so such a row neither goes live nor judges a seat. 0 until hosts answer
-    /// beacons: token 0 counts as agreed.
-    pub tokens_required: u8,
-    /// Reserved, zero.
-    pub reserved: [u8; 37],
-}
-
-assert_size!(Grid, 16);
-assert_size!(Emission, 24);
-assert_size!(VestingTerms, 16);
-assert_size!(Parameters, 120);
-assert_size!(Network, 8 + 7 * 32 + 2 * 16 + 8 * 4 + 5 * 8 + 24 + 2 * 120 + 8 * 16 + 128);
-
-/// Slots that must lie between the end of measuring and the draw (protocol section 4), seconds at 400 ms.
-const DRAW_MARGIN: u32 = 7;
-
-impl Parameters {
-    /// Checks every bound for epochs of this length.
-    ///
-    /// # Errors
-    /// [`DatagalaxError::ParameterOutOfBounds`] when a single value is out of its range,
-    /// [`DatagalaxError::WindowsDoNotFit`] when the windows do not fit the epoch.
-    pub fn validate(&self, epoch_length: u32) -> Result<()> {
-        let shares =
-            u64::from(self.container_share_bps) + u64::from(self.checker_share_bps) + u64::from(self.treasury_share_bps);
-        let percents = [self.availability_threshold, self.capacity_threshold, self.breach_threshold, self.tolerance];
-        require!(
-            (20..=86_400).contains(&epoch_length)
-                && shares == BPS
-                && u64::from(self.lease_fee_bps) <= BPS
-                && u64::from(self.indexer_share_bps) <= BPS
-                && percents.iter().all(|p| *p <= 100)
-                && self.tokens_required <= 1
-                && (1..=256).contains(&self.draw_delay)
-                && self.beacon_modulus > 0
-                && self.reveal_window > 0
-                && self.ticket_price > 0
-                && self.ticket_price <= MAX_AMOUNT
-                && self.max_seat_pay <= MAX_AMOUNT
-                && self.max_rate.hi <= MAX_AMOUNT
-                && (1..=100 * BPS as u32).contains(&self.stake_coefficient_bps)
-                && self.reserved == [0; 37],
-            DatagalaxError::ParameterOutOfBounds
-        );
-        let length = u64::from(epoch_length);
-        require!(
-            u64::from(self.commit_lead) + u64::from(DRAW_MARGIN.min(epoch_length / 4)) < length / 2
-                && u64::from(self.reveal_window) < length / 2
-                && u64::from(self.case_window) >= 8 * length
-                && u64::from(self.unbonding) >= u64::from(self.case_window) + 4 * length,
-            DatagalaxError::WindowsDoNotFit
-        );
-        Ok(())
-    }
-}
+/// Seconds a pause lasts.
+pub const PAUSE: i64 = 72 * 3_600;
+/// Seconds between two pauses of the guardian's.
+pub const PAUSE_INTERVAL: i64 = 7 * 86_400;
 
 impl Network {
+    /// The grid an instant lies on.
+    #[inline]
+    fn grid_at(&self, now: i64) -> &Grid {
+        &self.grids[usize::from(now < self.grids[0].start)]
+    }
+
+    /// The grid an epoch lies on.
+    #[inline]
+    pub fn grid_of(&self, epoch: u32) -> &Grid {
+        &self.grids[usize::from(epoch < self.grids[0].first_epoch)]
+    }
+
     /// The epoch that holds this instant.
     ///
     /// # Errors
     /// [`DatagalaxError::NotStarted`] before the first epoch.
-    #[inline]
+    #[inline(never)]
     pub fn epoch_at(&self, now: i64) -> Result<u32> {
-        self.grids[0].epoch_at(now).ok_or_else(|| DatagalaxError::NotStarted.into())
+        self.grid_at(now).epoch_at(now).ok_or_else(|| DatagalaxError::NotStarted.into())
     }
 
     /// Start and end of an epoch, seconds of the chain's clock. An epoch before the last change of length lies on the old grid.
     #[inline]
     pub fn bounds(&self, epoch: u32) -> (i64, i64) {
-        let [grid, before] = &self.grids;
-        if epoch < grid.first_epoch {
-            let start = before.start_of(epoch);
-            return (start, start.saturating_add(i64::from(before.length)));
-        }
+        let grid = self.grid_of(epoch);
         let start = grid.start_of(epoch);
         (start, start.saturating_add(i64::from(grid.length)))
     }
@@ -282,17 +166,87 @@ impl Network {
     pub fn report_windows(&self, epoch: u32) -> (i64, i64, i64) {
         let (_, end) = self.bounds(epoch);
         let (_, tally_end) = self.bounds(epoch.saturating_add(1));
-        (end, end.saturating_add(i64::from(self.parameters.reveal_window)), tally_end)
+        (end, end.saturating_add(i64::from(self.grid_of(epoch).reveal_window)), tally_end)
+    }
+
+    /// Whether the network is paused.
+    #[inline]
+    pub const fn is_paused(&self, now: i64) -> bool {
+        now < self.paused_until
+    }
+
+    /// Refuses while the network is paused.
+    ///
+    /// # Errors
+    /// [`DatagalaxError::Paused`].
+    #[inline]
+    pub fn require_running(&self, now: i64) -> Result<()> {
+        require!(!self.is_paused(now), DatagalaxError::Paused);
+        Ok(())
+    }
+
+    /// Puts a grid of other lengths into force from the next boundary on.
+    ///
+    /// # Errors
+    /// [`DatagalaxError::GridChangePending`] while an epoch of the grid before the last may still be reported on: only two grids
+    /// are kept.
+    pub fn change_grid(&mut self, now: i64, length: u32, reveal_window: u32, commit_lead: u32) -> Result<()> {
+        let newest = &self.grids[0];
+        if (newest.length, newest.reveal_window, newest.commit_lead) == (length, reveal_window, commit_lead) {
+            return Ok(());
+        }
+        let current = *self.grid_at(now);
+        let Some(epoch) = current.epoch_at(now) else {
+            // Nothing has begun: the first epoch keeps its start.
+            let grid = Grid { length, reveal_window, commit_lead, ..current };
+            self.grids = [grid, grid];
+            return Ok(());
+        };
+        let settled = self.grids[0].first_epoch == 0 || u64::from(self.grids[0].first_epoch) + 2 <= u64::from(epoch);
+        require!(settled, DatagalaxError::GridChangePending);
+        let (_, end) = self.bounds(epoch);
+        let first_epoch = epoch.checked_add(1).ok_or(DatagalaxError::Overflow)?;
+        self.grids = [Grid { start: end, first_epoch, length, reveal_window, commit_lead }, current];
+        Ok(())
+    }
+
+    /// The terms of grants made on a day.
+    ///
+    /// # Errors
+    /// [`DatagalaxError::InvariantViolated`] when there are none.
+    pub fn terms_on(&self, day: u32) -> Result<u16> {
+        let terms = self.vesting_terms.iter().filter(|t| t.id != 0 && t.from_day <= day);
+        let newest = terms.max_by_key(|t| t.from_day).ok_or(DatagalaxError::InvariantViolated)?;
+        Ok(newest.id)
+    }
+
+    /// Adds vesting terms from the day after `today` on. Terms under which a grant may still vest are kept; the others make room.
+    ///
+    /// # Errors
+    /// [`DatagalaxError::TooManyVestingTerms`] when eight sets may still be in use.
+    pub fn add_terms(&mut self, terms: &VestingTerms, today: u32) -> Result<()> {
+        let from_day = today.saturating_add(1);
+        let id = self.vesting_terms.iter().map(|t| t.id).max().unwrap_or_default();
+        let id = id.checked_add(1).ok_or(DatagalaxError::Overflow)?;
+        let kept = self.vesting_terms;
+        // Over when terms followed them so long ago that every grant of theirs has vested, whatever its provider did since.
+        let is_over = |t: &VestingTerms| {
+            kept.iter().any(|next| next.id != 0 && next.from_day > t.from_day && next.from_day.saturating_add(VESTING_DAYS) <= today)
+        };
+        let slot = kept.iter().position(|t| t.id == 0 || t.from_day == from_day || is_over(t));
+        let slot = slot.ok_or(DatagalaxError::TooManyVestingTerms)?;
+        self.vesting_terms[slot] = VestingTerms { id, from_day, ..*terms };
+        Ok(())
     }
 
     /// What must hold of the account after every instruction.
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(never)]
     pub fn invariant(&self) -> Result<()> {
         require!(
             self.version == VERSION
-                && self.paused <= 1
                 && self.growing <= 1
                 && self.grids[0].length > 0
                 && (self.previous_epoch == NONE || (self.current_epoch != NONE && self.previous_epoch < self.current_epoch))
@@ -300,5 +254,60 @@ impl Network {
             DatagalaxError::InvariantViolated
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        let mut network: Network = Zeroable::zeroed();
+        let grid = Grid { start: 1_000, first_epoch: 0, length: 60, reveal_window: 15, commit_lead: 10 };
+        network.grids = [grid, grid];
+        network
+    }
+
+    #[test]
+    fn a_change_of_length_holds_from_the_next_boundary() {
+        let mut network = network();
+        assert_eq!(network.epoch_at(999), Err(DatagalaxError::NotStarted.into()));
+        network.change_grid(1_130, 100, 20, 5).unwrap();
+        // Epoch 2 lasts until 1,180, as it began.
+        assert_eq!([1_130, 1_179, 1_180, 1_279, 1_280].map(|t| network.epoch_at(t).unwrap()), [2, 2, 3, 3, 4]);
+        assert_eq!(network.report_windows(2), (1_180, 1_195, 1_280));
+        assert_eq!(network.report_windows(3), (1_280, 1_300, 1_380));
+        // Two grids are kept, so the next change waits until nobody reports on the oldest.
+        assert_eq!(network.change_grid(1_185, 60, 15, 10), Err(DatagalaxError::GridChangePending.into()));
+        assert_eq!(network.change_grid(1_380, 60, 15, 10), Ok(()));
+        assert_eq!([1_479, 1_480, 1_540].map(|t| network.epoch_at(t).unwrap()), [5, 6, 7]);
+    }
+
+    #[test]
+    fn the_same_lengths_are_no_change() {
+        let mut network = network();
+        let before = network.grids;
+        network.change_grid(1_130, 60, 15, 10).unwrap();
+        assert_eq!(network.grids, before);
+    }
+
+    #[test]
+    fn terms_hold_from_the_next_day_and_live_until_their_grants_have_vested() {
+        let mut network = network();
+        let terms = VestingTerms { immediate_bps: 10_000, short_days: 1, long_days: 1, ..Default::default() };
+        network.vesting_terms[0] = VestingTerms { id: 1, ..terms };
+        network.add_terms(&terms, 100).unwrap();
+        assert_eq!((network.terms_on(100), network.terms_on(101)), (Ok(1), Ok(2)));
+        // Changed again on the same day: nobody was granted anything under it.
+        network.add_terms(&terms, 100).unwrap();
+        assert_eq!(network.terms_on(101), Ok(3));
+        for day in 101..107 {
+            network.add_terms(&terms, day).unwrap();
+        }
+        assert_eq!(network.add_terms(&terms, 107), Err(DatagalaxError::TooManyVestingTerms.into()));
+        assert_eq!(network.add_terms(&terms, 280), Err(DatagalaxError::TooManyVestingTerms.into()));
+        // Terms 1 were followed on day 101: on day 281 the last of their grants is 181 days old.
+        network.add_terms(&terms, 281).unwrap();
+        assert!(network.vesting_terms.iter().all(|t| t.id != 1));
     }
 }

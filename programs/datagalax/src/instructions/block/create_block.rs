@@ -1,8 +1,10 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, Kind, create, EventAuthority},
     constants::{GROWTH_STEP, NONE, seed},
     error::DatagalaxError,
+    events::BlockCreated,
     state::{Block, Network, VERSION},
 };
 
@@ -13,9 +15,11 @@ pub struct CreateBlock {
     #[account(mut)]
     pub network: Account<Network>,
     /// Created here, too short to be a block until it has grown.
-    #[account(mut, seeds = [seed::BLOCK, network.blocks.to_le_bytes()], bump)]
+    #[account(mut)]
     pub block: UncheckedAccount,
     pub system_program: Program<System>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Bytes at the head of a block that `create_block` writes: discriminator, flags, index, first epoch, last tallied, counts
@@ -30,22 +34,16 @@ const HEAD: usize = 8 + 24 + 32;
 pub fn create_block(ctx: &mut Context<CreateBlock>) -> Result<()> {
     let network = &mut *ctx.accounts.network;
     // 1. Attack: use up indices, which everybody walks, with short accounts that are never grown. Anybody may grow the newest.
-    require!(network.paused == 0, DatagalaxError::Paused);
+    network.require_running(Clock::get()?.unix_timestamp)?;
     require!(network.free_rows == 0, DatagalaxError::FreeRowsLeft);
     require!(network.growing == 0, DatagalaxError::BlockNotFull);
 
     // 2. The head is written as bytes: the account is shorter than its type, so nothing can load it as one yet.
     let index = network.blocks;
-    let bump = ctx.bumps.block;
     let payer = *ctx.accounts.payer.address();
     let mut view = *ctx.accounts.block.account();
-    create_account_signed(
-        ctx.accounts.payer.account(),
-        &view,
-        GROWTH_STEP,
-        ctx.program_id,
-        &[seed::BLOCK, index.to_le_bytes().as_ref(), &[bump]],
-    )?;
+    let seeds: [&[u8]; 2] = [seed::BLOCK, &index.to_le_bytes()];
+    let bump = create(ctx.accounts.payer.account(), &view, &seeds, GROWTH_STEP, Block::TAG)?;
     let mut head = [0u8; HEAD];
     head[..8].copy_from_slice(Block::DISCRIMINATOR);
     head[8] = VERSION;
@@ -58,5 +56,6 @@ pub fn create_block(ctx: &mut Context<CreateBlock>) -> Result<()> {
 
     network.growing = 1;
     network.blocks = index.checked_add(1).filter(|n| *n != NONE).ok_or(DatagalaxError::Overflow)?;
-    network.invariant()
+    ctx.accounts.event_authority.emit(&BlockCreated { block: index, creator: payer });
+    ctx.accounts.network.invariant()
 }

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, Kind},
     constants::{GROWTH_STEP, NONE, ROWS, SEATS},
     error::DatagalaxError,
     state::{Block, Lane, Network, Seat},

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::Account,
     error::DatagalaxError,
     state::{Block, Checker, Network},
 };

@@ -1,8 +1,10 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, New, EventAuthority},
     constants::{BPS, NONE, seed},
     error::DatagalaxError,
+    events::CheckerRegistered,
     state::{Checker, Network, VERSION},
 };
 
@@ -12,9 +14,11 @@ pub struct RegisterChecker {
     pub owner: Signer,
     #[account(mut)]
     pub network: Account<Network>,
-    #[account(init, payer = owner, seeds = [seed::CHECKER, network.checkers.to_le_bytes()], bump)]
-    pub checker: Account<Checker>,
+    #[account(mut)]
+    pub checker: New<Checker>,
     pub system_program: Program<System>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
@@ -23,25 +27,34 @@ pub struct RegisterChecker {
 #[inline(never)]
 pub fn register_checker(
     ctx: &mut Context<RegisterChecker>,
-    operator: Address,
-    payout: Address,
+    operator: &Address,
+    payout: &Address,
     commission_bps: u16,
 ) -> Result<()> {
     let network = &mut *ctx.accounts.network;
     // 1. An operator of zeros would read as "nobody committed" in a seat.
-    require!(network.paused == 0, DatagalaxError::Paused);
-    require!(u64::from(commission_bps) <= BPS && operator != Address::default(), DatagalaxError::ParameterOutOfBounds);
+    network.require_running(Clock::get()?.unix_timestamp)?;
+    require!(u64::from(commission_bps) <= BPS && *operator != Address::default(), DatagalaxError::ParameterOutOfBounds);
 
     // 2.
-    let checker = &mut *ctx.accounts.checker;
+    let id = network.checkers;
+    let seeds: [&[u8]; 2] = [seed::CHECKER, &id.to_le_bytes()];
+    let (mut checker, bump) = ctx.accounts.checker.create(ctx.accounts.owner.account(), &seeds)?;
     checker.version = VERSION;
-    checker.bump = ctx.bumps.checker;
-    checker.id = network.checkers;
+    checker.bump = bump;
+    checker.id = id;
     checker.owner = *ctx.accounts.owner.address();
-    checker.operator = operator;
-    checker.payout = payout;
+    checker.operator = *operator;
+    checker.payout = *payout;
+    checker.rent_payer = checker.owner;
     checker.commission_bps = commission_bps;
-    network.checkers = network.checkers.checked_add(1).filter(|n| *n != NONE).ok_or(DatagalaxError::Overflow)?;
-    network.invariant()?;
+    network.checkers = id.checked_add(1).filter(|n| *n != NONE).ok_or(DatagalaxError::Overflow)?;
+    ctx.accounts.event_authority.emit(&CheckerRegistered {
+        checker: checker.id,
+        owner: checker.owner,
+        operator: *operator,
+        payout: *payout,
+        commission_bps, reserved: [0; 2] });
+    ctx.accounts.network.invariant()?;
     checker.invariant()
 }

@@ -1,11 +1,12 @@
 use anchor_lang::prelude::*;
-use anchor_spl::{mint::Mint, token, token::TokenAccount};
 
 use crate::{
-    constants::{MAX_TICKETS, MAX_TICKETS_PER_CALL, NONE},
+    checked::{Account, CheckerSet, EventAuthority, TokenAccount},
+    constants::{MAX_TICKETS, MAX_TICKETS_PER_CALL},
     error::DatagalaxError,
-    instructions::token_transfer::deposit,
-    state::{Checker, CheckerSet, Network, Ticket, VaultLedger},
+    events::TicketsChanged,
+    instructions::vault::*,
+    state::{Checker, Network, Queue, Ticket, VaultLedger},
 };
 
 #[derive(Accounts)]
@@ -17,67 +18,65 @@ pub struct RegisterTickets {
     pub checker: Account<Checker>,
     #[account(mut)]
     pub checkers: CheckerSet,
-    #[account(address = network.mint @ DatagalaxError::WrongAccount)]
-    pub mint: Account<Mint>,
-    #[account(mut, token::mint = mint, token::authority = owner)]
-    pub from: Account<TokenAccount>,
     #[account(mut)]
-    pub ledger: Account<VaultLedger>,
-    #[account(mut, address = ledger.vault @ DatagalaxError::WrongAccount)]
-    pub vault: Account<TokenAccount>,
-    pub token_program: Program<Token>,
+    pub from: TokenAccount,
+    pub vault: Nested<Vault>,
     pub system_program: Program<System>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
-/// 1. The network is not paused; 1 to 200 tickets, and the set holds at most 150,000.
+/// 1. The network is not paused; 1 to 150 tickets, and the set holds at most 150,000.
 /// 2. Stake the tickets' price.
-/// 3. Append the tickets and queue them: `churn` lets them into the order, first in first out.
+/// 3. Take free slots, then new ones, and queue the tickets: `churn` lets them into the order, first in first out.
 #[inline(never)]
 pub fn register_tickets(ctx: &mut Context<RegisterTickets>, count: u16) -> Result<()> {
     let accounts = &mut ctx.accounts;
+    let set = &mut accounts.checkers;
     // 1.
-    require!(accounts.network.paused == 0, DatagalaxError::Paused);
-    require!(accounts.ledger.kind == VaultLedger::STAKE, DatagalaxError::WrongAccount);
-    let slots = accounts.checkers.len() as u32;
-    require!(
-        (1..=MAX_TICKETS_PER_CALL).contains(&count) && slots + u32::from(count) <= MAX_TICKETS,
-        DatagalaxError::BadTicketCount
-    );
+    accounts.network.require_running(Clock::get()?.unix_timestamp)?;
+    accounts.vault.require(&accounts.network, VaultLedger::STAKE)?;
+    require!((1..=MAX_TICKETS_PER_CALL).contains(&count), DatagalaxError::BadTicketCount);
+    let count = u32::from(count);
+    let fresh = count.saturating_sub(set.free);
+    require!(set.slots + fresh <= MAX_TICKETS, DatagalaxError::BadTicketCount);
 
     // 2.
-    let price = accounts.network.parameters.ticket_price.checked_mul(u64::from(count)).ok_or(DatagalaxError::Overflow)?;
-    deposit(
-        &accounts.token_program,
-        &accounts.mint,
-        &mut accounts.from,
-        &mut accounts.vault,
-        &accounts.owner,
-        &mut accounts.ledger,
-        price,
-    )?;
-    accounts.ledger.reserve(price)?;
+    let price = accounts.network.parameters.ticket_price;
+    let sum = price.checked_mul(u64::from(count)).ok_or(DatagalaxError::Overflow)?;
+    accounts.vault.deposit(&accounts.from, accounts.owner.account(), sum, true)?;
     let checker = &mut *accounts.checker;
-    checker.staked = checker.staked.checked_add(price).ok_or(DatagalaxError::Overflow)?;
-    checker.tickets = checker.tickets.checked_add(u32::from(count)).ok_or(DatagalaxError::Overflow)?;
+    checker.staked = checker.staked.checked_add(sum).ok_or(DatagalaxError::Overflow)?;
+    checker.tickets = checker.tickets.checked_add(count).ok_or(DatagalaxError::Overflow)?;
 
-    // 3.
-    let set = &mut accounts.checkers;
-    set.resize_to_capacity(slots + u32::from(count))?;
-    set.top_up(accounts.owner.account())?;
-    for slot in slots..slots + u32::from(count) {
-        set.try_push(Ticket::waiting(checker.id))?;
-        let tail = set.pending_tail;
-        if tail == NONE {
-            set.pending_head = slot;
-        } else {
-            set.as_mut_slice().get_mut(tail as usize).ok_or(DatagalaxError::InvariantViolated)?.next = slot;
-        }
-        set.pending_tail = slot;
-        set.pending += 1;
+    // 3. An entry also carries the order, which is not the ticket's: it stays.
+    let mut next = set.slots;
+    if fresh > 0 {
+        set.append(fresh, accounts.owner.account())?;
     }
-    checker.invariant()?;
-    accounts.ledger.invariant(accounts.vault.amount())?;
-    let slots = set.len();
-    set.invariant(slots)
+    for _ in 0..count {
+        let slot = if set.free > 0 {
+            let slot = set.free_head;
+            let after = set.ticket_mut(slot)?.next;
+            set.free_head = after;
+            set.free -= 1;
+            slot
+        } else {
+            next += 1;
+            next - 1
+        };
+        let entry = set.ticket_mut(slot)?;
+        *entry = Ticket { order: entry.order, ..Ticket::waiting(checker.id, price) };
+        set.enqueue(Queue::Entering, slot)?;
+    }
+    accounts.event_authority.emit(&TicketsChanged {
+        checker: checker.id,
+        tickets: checker.tickets,
+        staked: checker.staked,
+        bought: count,
+        asked_to_leave: 0,
+        withdrawn: 0, reserved: [0; 4] });
+    accounts.checker.invariant()?;
+    accounts.checkers.invariant()
 }

@@ -1,7 +1,15 @@
-use anchor_lang::prelude::*;
+use anchor_lang::{
+    pinocchio::{
+        cpi::{CpiAccount, invoke_signed_unchecked},
+        instruction::{InstructionAccount, InstructionView},
+    },
+    prelude::*,
+};
 
+use super::write_endpoint;
 use crate::{
-    constants::{BPS, MAX_AMOUNT, MAX_ENDPOINT, NONE, ROWS, seed},
+    checked::{Account, New, EventAuthority},
+    constants::{BPS, MAX_AMOUNT, NONE, ROWS, SHORTEST_LEASE, seed},
     error::DatagalaxError,
     events::ContainerRegistered,
     math::mul_div,
@@ -34,7 +42,6 @@ pub struct RegisterContainerArgs {
 }
 
 #[derive(Accounts)]
-#[instruction(args: RegisterContainerArgs)]
 pub struct RegisterContainer {
     // May also be the block's creator, whom it then repays nothing; both are written through lamports only.
     #[account(mut, unsafe(dup))]
@@ -48,15 +55,14 @@ pub struct RegisterContainer {
     pub block: Account<Block>,
     #[account(mut, unsafe(dup), address = block.creator @ DatagalaxError::WrongAccount)]
     pub creator: UncheckedAccount,
-    #[account(init, payer = owner, seeds = [seed::CONTAINER, provider.id.to_le_bytes(), args.fingerprint.as_ref()], bump)]
-    pub container: Account<Container>,
+    #[account(mut)]
+    pub container: New<Container>,
     #[account(mut, constraint = epoch.number == network.current_epoch @ DatagalaxError::CurrentEpochRequired)]
     pub epoch: Account<Epoch>,
     pub system_program: Program<System>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
-
-/// Least length of a lease anywhere, seconds (protocol section 8).
-const SHORTEST_LEASE: u32 = 600;
 
 /// Specification
 /// 1. The network is not paused and has advanced to an epoch; the class takes containers; fields are in range.
@@ -71,9 +77,9 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     let accounts = &mut ctx.accounts;
     // 1.
     let network = &mut *accounts.network;
-    require!(network.paused == 0, DatagalaxError::Paused);
-    require!(accounts.class.active == 1, DatagalaxError::ClassInactive);
-    require!((1..=MAX_ENDPOINT).contains(&args.endpoint.len()), DatagalaxError::BadEndpoint);
+    network.require_running(now)?;
+    let terms = accounts.class.terms;
+    require!(terms.active == 1, DatagalaxError::ClassInactive);
     require!(
         args.gpus > 0
             && (-9_000..=9_000).contains(&args.latitude)
@@ -86,7 +92,7 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     let next_epoch = network.epoch_at(now)?.checked_add(1).ok_or(DatagalaxError::Overflow)?;
 
     // 2.
-    let base = accounts.class.stake_base.checked_mul(u64::from(args.gpus)).ok_or(DatagalaxError::Overflow)?;
+    let base = terms.stake_base.checked_mul(u64::from(args.gpus)).ok_or(DatagalaxError::Overflow)?;
     let stake = mul_div(base, u64::from(network.parameters.stake_coefficient_bps), BPS).ok_or(DatagalaxError::Overflow)?;
     let provider = &mut *accounts.provider;
     require!(stake <= provider.free_stake(), DatagalaxError::StakeTooLow);
@@ -98,8 +104,7 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     let block = &mut *accounts.block;
     require!(block.full == 1, DatagalaxError::BlockNotFull);
     let row = block.lowest_free_row().ok_or(DatagalaxError::NoFreeRow)?;
-    block.rows[usize::from(row)] =
-        Row::checking(provider.id, accounts.class.id, accounts.class.unit_weight, args.gpus, next_epoch);
+    block.rows[usize::from(row)] = Row::checking(provider.id, accounts.class.id, terms.unit_weight, args.gpus, next_epoch);
     block.occupy(row);
     network.free_rows = network.free_rows.checked_sub(1).ok_or(DatagalaxError::InvariantViolated)?;
 
@@ -112,23 +117,19 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     // 5.
     let share = accounts.block.account().lamports() / ROWS as u64;
     if accounts.owner.address() != accounts.creator.address() {
-        system_program::transfer(
-            CpiContext::new(
-                accounts.system_program.address(),
-                system_program::Transfer { from: accounts.owner.cpi_handle_mut(), to: accounts.creator.cpi_handle_mut() },
-            ),
-            share,
-        )?;
+        transfer_lamports(accounts.owner.account(), accounts.creator.account(), share);
     }
 
     // 6.
-    let container = &mut *accounts.container;
+    let seeds: [&[u8]; 3] = [seed::CONTAINER, &accounts.provider.id.to_le_bytes(), &args.fingerprint];
+    let (mut container, bump) = accounts.container.create(accounts.owner.account(), &seeds)?;
     container.version = VERSION;
-    container.bump = ctx.bumps.container;
+    container.bump = bump;
     container.gpus = args.gpus;
     container.row = row;
     container.accepting = 1;
-    container.endpoint_len = args.endpoint.len() as u8;
+    let container = &mut *container;
+    container.endpoint_len = write_endpoint(&mut container.endpoint, &args.endpoint)?;
     container.provider = accounts.provider.id;
     container.block = accounts.block.index;
     container.class = accounts.class.id;
@@ -136,16 +137,17 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     container.longitude = args.longitude;
     container.fingerprint = args.fingerprint;
     container.operator = args.operator;
+    container.rent_payer = *accounts.owner.address();
     container.spec_hash = args.spec_hash;
-    container.endpoint[..args.endpoint.len()].copy_from_slice(args.endpoint.as_bytes());
     container.region = args.region;
     container.price_per_hour = args.price_per_hour;
     container.locked_stake = stake;
     container.original_locked_stake = stake;
     container.registered_at = now;
+    container.breached_epoch = NONE;
     container.minimum_lease = args.minimum_lease;
 
-    emit!(ContainerRegistered {
+    accounts.event_authority.emit(&ContainerRegistered {
         container: *accounts.container.address(),
         provider: accounts.provider.id,
         block: accounts.block.index,
@@ -155,9 +157,22 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
         locked_stake: stake,
         first_epoch: next_epoch,
     });
-    accounts.container.invariant()?;
+    container.invariant()?;
     accounts.provider.invariant()?;
     accounts.block.invariant()?;
     accounts.epoch.invariant()?;
     accounts.network.invariant()
+}
+
+/// The system program's transfer: instruction 2 (u32), lamports.
+#[inline(never)]
+fn transfer_lamports(from: &AccountView, to: &AccountView, lamports: u64) {
+    let mut data = [0u8; 12];
+    data[0] = 2;
+    data[4..].copy_from_slice(&lamports.to_le_bytes());
+    let accounts = [InstructionAccount::writable_signer(from.address()), InstructionAccount::writable(to.address())];
+    let views = [CpiAccount::from(from), CpiAccount::from(to)];
+    let instruction = InstructionView { program_id: &System::id(), accounts: &accounts, data: &data };
+    // SAFETY: only lamports change, and neither account's data is borrowed.
+    unsafe { invoke_signed_unchecked(&instruction, &views, &[]) };
 }

@@ -1,9 +1,10 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    constants::NONE,
+    checked::{Account, CheckerSet},
+    constants::{MIN_TICKETS_TO_RETIRE, NONE},
     error::DatagalaxError,
-    state::{CheckerSet, Epoch, Network, Ticket},
+    state::{Epoch, Network, Queue, Ticket},
 };
 
 #[derive(Accounts)]
@@ -17,12 +18,19 @@ pub struct Churn {
 
 /// Specification
 /// 1. The epoch is advanced to and not drawn: only between these two does the order change.
-/// 2. Let in tickets that waited when the epoch was advanced to, first in first out, at most 32 a boundary.
+/// 2. Of the tickets that waited when the epoch was advanced to move at most 32 a boundary, first in first out: retirements,
+///    then leavers, then entrants.
+/// 3. Nobody is retired while the order holds eight tickets or fewer.
+/// 4. An entrant that asked to leave before the advance does not enter.
 #[inline(never)]
 pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
+    let now = Clock::get()?.unix_timestamp;
+    let unbonding = i64::from(ctx.accounts.network.parameters.unbonding);
+    let unlocks_at = u32::try_from(now.saturating_add(unbonding)).map_err(|_| DatagalaxError::Overflow)?;
     let epoch = &mut *ctx.accounts.epoch;
+    let number = epoch.number;
     // 1. Attack: once the draw slot has passed, its hash and so the seed of every possible n can be told before anyone draws.
-    // Whoever could still enter would choose n. Who enters is therefore fixed by the advance, before that slot.
+    // Whoever could still enter or leave would choose n. Who moves is therefore fixed by the advance, before that slot.
     require!(epoch.status == Epoch::ADVANCED, DatagalaxError::AlreadyDrawn);
     let set = &mut ctx.accounts.checkers;
     let room = epoch.churn_left();
@@ -30,24 +38,33 @@ pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
 
     // 2.
     for _ in 0..room {
-        let slot = set.pending_head;
-        let position = set.live;
-        let tickets = set.as_mut_slice();
-        let ticket = tickets.get_mut(slot as usize).ok_or(DatagalaxError::InvariantViolated)?;
-        ticket.status = Ticket::LIVE;
-        ticket.position = position;
-        let next = ticket.next;
-        ticket.next = NONE;
-        tickets.get_mut(position as usize).ok_or(DatagalaxError::InvariantViolated)?.order = slot;
-        set.pending_head = next;
-        if next == NONE {
-            set.pending_tail = NONE;
+        let queue = epoch.next_churn();
+        let slot = set.dequeue(queue)?;
+        let live = set.live;
+        let ticket = set.ticket_mut(slot)?;
+        let (asked, disgraced) = (ticket.removed, ticket.is_disgraced());
+        match queue {
+            // 3. Its record stays, and queues it again with the next mark.
+            Queue::Retiring if live <= MIN_TICKETS_TO_RETIRE => ticket.status = Ticket::LIVE,
+            Queue::Retiring => set.remove(slot, number, true, unlocks_at)?,
+            // Attack: leave before the retirement that the record is due.
+            Queue::Leaving => set.remove(slot, number, disgraced && live > MIN_TICKETS_TO_RETIRE, unlocks_at)?,
+            // 4. `asked` is the epoch in which it asked, or none; in this one it asked too late not to enter.
+            Queue::Entering if asked < number => {
+                ticket.status = Ticket::REMOVED;
+                ticket.removed = number;
+            }
+            Queue::Entering => {
+                ticket.removed = NONE;
+                set.admit(slot)?;
+                if asked == number {
+                    set.ticket_mut(slot)?.status = Ticket::LEAVING;
+                    set.enqueue(Queue::Leaving, slot)?;
+                }
+            }
         }
-        set.pending -= 1;
-        set.live += 1;
         epoch.churned += 1;
     }
-    let slots = set.len();
-    set.invariant(slots)?;
-    epoch.invariant()
+    ctx.accounts.checkers.invariant()?;
+    ctx.accounts.epoch.invariant()
 }

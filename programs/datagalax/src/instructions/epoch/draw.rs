@@ -1,12 +1,14 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, CheckerSet, EventAuthority},
     committee::{epoch_seed, seats_for},
     constants::{MIN_TICKETS_TO_PAY, SLOT_HASHES},
     error::DatagalaxError,
     events::EpochDrawn,
+    instructions::keeper::pay_keeper,
     math::Rate,
-    state::{CheckerSet, Epoch, Network},
+    state::{Epoch, Keeper, Network},
 };
 
 /// The sysvar of recent slots' hashes.
@@ -20,6 +22,11 @@ pub struct Draw {
     pub checkers: CheckerSet,
     #[account(address = SLOT_HASHES_ID @ DatagalaxError::WrongAccount)]
     pub slot_hashes: UncheckedAccount,
+    /// Gets the fee for it.
+    #[account(mut)]
+    pub keeper: Option<Account<Keeper>>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
@@ -28,6 +35,7 @@ pub struct Draw {
 /// 3. Take the first SlotHashes entry at or after the draw slot. None yet: too early. The draw slot older than all that
 ///    are kept: arm it again, since nobody can tell any more which entry was first.
 /// 4. Derive the seed; fix n and the pay of a seat. Fewer than three tickets: the epoch pays nothing.
+/// 5. Who draws, may name a keeper.
 #[inline(never)]
 pub fn draw(ctx: &mut Context<Draw>) -> Result<()> {
     let clock = Clock::get()?;
@@ -63,10 +71,20 @@ pub fn draw(ctx: &mut Context<Draw>) -> Result<()> {
         epoch.rate = Rate::ZERO;
     } else if epoch.blocks > 0 {
         let seats = u64::from(seats_for(epoch.tickets)) * u64::from(epoch.blocks);
-        epoch.seat_pay = (epoch.checker_pool / seats).min(network.parameters.max_seat_pay);
+        epoch.seat_pay = (epoch.checker_pool / seats).min(epoch.max_seat_pay);
     }
-    emit!(EpochDrawn { epoch: epoch.number, slot, seed: epoch.seed, tickets: epoch.tickets, seat_pay: epoch.seat_pay });
-    epoch.invariant()
+
+    // 5.
+    drop(data);
+    pay_keeper(epoch, &mut ctx.accounts.keeper)?;
+    ctx.accounts.event_authority.emit(&EpochDrawn {
+        epoch: epoch.number,
+        slot,
+        seed: epoch.seed,
+        tickets: epoch.tickets,
+        seat_pay: epoch.seat_pay,
+    });
+    ctx.accounts.epoch.invariant()
 }
 
 /// Bytes of an entry: slot u64, hash.

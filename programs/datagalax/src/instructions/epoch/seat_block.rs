@@ -1,10 +1,11 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, CheckerSet},
     committee::{positions, seats_for},
     constants::NONE,
     error::DatagalaxError,
-    state::{Block, CheckerSet, Epoch, Network},
+    state::{Block, Epoch, Network},
     tally::open_lane,
 };
 
@@ -37,7 +38,7 @@ pub fn seat_block(ctx: &mut Context<SeatBlock>) -> Result<()> {
 
     // 3. Written down, so that a seat that stays empty or silent is known.
     open_lane(lane, epoch.number, seats_for(epoch.tickets));
-    let tickets = ctx.accounts.checkers.as_slice();
+    let tickets = ctx.accounts.checkers.tickets();
     let at = |position: u32| tickets.get(position as usize).ok_or(DatagalaxError::InvariantViolated);
     for (seat, position) in lane.committee.iter_mut().zip(positions(&epoch.seed, block.index, epoch.tickets)) {
         if position != NONE {

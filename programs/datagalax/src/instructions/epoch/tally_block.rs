@@ -1,10 +1,12 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, CheckerSet},
     constants::{ROWS, SEATS},
     error::DatagalaxError,
     events::BlockTallied,
-    state::{Block, CheckerSet, Epoch, Network},
+    instructions::keeper::pay_keeper,
+    state::{Block, Epoch, Keeper, Network},
     tally::{self, Rules},
 };
 
@@ -21,13 +23,17 @@ pub struct TallyBlock {
     pub checkers: CheckerSet,
     #[account(mut)]
     pub block: Account<Block>,
+    /// Gets the fee for the block, once it is finished.
+    #[account(mut)]
+    pub keeper: Option<Account<Keeper>>,
 }
 
 /// Specification
 /// 1. The clock is between the end of reveals and the end of the next epoch, whether or not anybody advanced.
 /// 2. The block has a committee for the epoch and is not tallied yet.
 /// 3. Judge at most `max_rows` rows from the cursor, credit them at the epoch's rate, count nominal for the next epoch.
-/// 4. After the last row, pay and mark the seats, gather the entropy of the salts, and close the lane.
+/// 4. After the last row, pay and mark the seats, queue bad records to be retired, gather the entropy of the salts, and close the
+///    lane. Who finishes a block, may name a keeper.
 #[inline(never)]
 pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
     let now = Clock::get()?.unix_timestamp;
@@ -44,7 +50,7 @@ pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
     let lane = block.lane(number)?;
     require!(lane.tallied == 0, DatagalaxError::AlreadyTallied);
     require!(max_rows > 0, DatagalaxError::NoRows);
-    let rules = Rules::new(number, last_tallied, seated_from, accounts.epoch.rate, lane.seats, &network.parameters);
+    let rules = Rules::new(&accounts.epoch, last_tallied, seated_from, lane.seats);
 
     // 3.
     let outcome = tally::judge_rows(block, &rules, max_rows)?;
@@ -62,14 +68,17 @@ pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
     let mut seats_credited = 0u64;
     let lane = block.lane_mut(number)?;
     if usize::from(lane.cursor) == ROWS {
-        let tickets = accounts.checkers.as_mut_slice();
+        let set = &mut accounts.checkers;
         for seat in lane.committee.iter().take(SEATS).filter(|s| s.is_filled()) {
-            let ticket = tickets.get_mut(seat.slot as usize).ok_or(DatagalaxError::InvariantViolated)?;
+            let ticket = set.ticket_mut(seat.slot)?;
             let settlement = tally::settle_seat(seat, epoch.seat_pay, epoch.blocks);
             ticket.accrued = ticket.accrued.checked_add(settlement.pay).ok_or(DatagalaxError::Overflow)?;
             seats_credited += settlement.pay;
             if let Some(marked) = settlement.marked {
                 ticket.count_seat(number, marked);
+                if marked {
+                    set.retire_if_disgraced(seat.slot)?;
+                }
             }
         }
         for (kept, added) in epoch.entropy.iter_mut().zip(lane.entropy) {
@@ -79,6 +88,7 @@ pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
         block.last_tallied = number;
         epoch.blocks_tallied = epoch.blocks_tallied.saturating_add(1);
         epoch.checker_credited = epoch.checker_credited.checked_add(seats_credited).ok_or(DatagalaxError::Overflow)?;
+        pay_keeper(epoch, &mut accounts.keeper)?;
     }
     emit!(BlockTallied { epoch: number, block: block.index, rows_credited: outcome.credited, seats_credited });
     block.invariant()?;

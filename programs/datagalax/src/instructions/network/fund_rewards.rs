@@ -1,9 +1,9 @@
 use anchor_lang::prelude::*;
-use anchor_spl::{mint::Mint, token, token::TokenAccount};
 
 use crate::{
-    error::DatagalaxError,
-    instructions::token_transfer::deposit,
+    checked::{Account, EventAuthority, TokenAccount},
+    events::RewardsFunded,
+    instructions::vault::*,
     state::{Network, VaultLedger},
 };
 
@@ -11,35 +11,24 @@ use crate::{
 pub struct FundRewards {
     pub funder: Signer,
     pub network: Account<Network>,
-    #[account(address = network.mint @ DatagalaxError::WrongAccount)]
-    pub mint: Account<Mint>,
-    #[account(mut, token::mint = mint, token::authority = funder)]
-    pub from: Account<TokenAccount>,
     #[account(mut)]
-    pub ledger: Account<VaultLedger>,
-    #[account(mut, address = ledger.vault @ DatagalaxError::WrongAccount)]
-    pub vault: Account<TokenAccount>,
-    pub token_program: Program<Token>,
+    pub from: TokenAccount,
+    pub vault: Nested<Vault>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
-/// 1. The ledger is the rewards vault's.
+/// 1. The vault is that of rewards.
 /// 2. Move the tokens and book them: emission reserves only what was booked, so a plain donation changes nothing.
 #[inline(never)]
 pub fn fund_rewards(ctx: &mut Context<FundRewards>, amount: u64) -> Result<()> {
     let accounts = &mut ctx.accounts;
     // 1.
-    require!(accounts.ledger.kind == VaultLedger::REWARDS, DatagalaxError::WrongAccount);
+    accounts.vault.require(&accounts.network, VaultLedger::REWARDS)?;
 
     // 2.
-    deposit(
-        &accounts.token_program,
-        &accounts.mint,
-        &mut accounts.from,
-        &mut accounts.vault,
-        &accounts.funder,
-        &mut accounts.ledger,
-        amount,
-    )?;
-    accounts.ledger.invariant(accounts.vault.amount())
+    accounts.vault.deposit(&accounts.from, accounts.funder.account(), amount, false)?;
+    accounts.event_authority.emit(&RewardsFunded { amount, balance: accounts.vault.ledger.balance });
+    Ok(())
 }

@@ -1,16 +1,19 @@
 use anchor_lang::prelude::*;
-use anchor_spl::{mint::Mint, token, token::TokenAccount};
 
 use crate::{
-    constants::{BPS, MAX_AMOUNT, MINT_DECIMALS, NONE, seed},
+    checked::{
+        EventAuthority, Mint, New, TOKEN_ACCOUNT_LEN, TokenAccount, TokenProgram, create_owned_by, initialize_token_account,
+    },
+    constants::{DAY, NONE, seed},
     error::DatagalaxError,
-    state::{CheckerSet, Emission, Grid, Network, Parameters, VERSION, VaultLedger, VestingTerms},
+    events::NetworkInitialized,
+    state::{CheckerSetHeader, Emission, Grid, Network, Parameters, VERSION, VaultLedger, VestingTerms},
 };
 
 /// The loader that owns upgradeable programs.
 const UPGRADEABLE_LOADER: Address = Address::from_str_const("BPFLoaderUpgradeab1e11111111111111111111111");
 /// The furthest the first epoch may lie ahead, seconds.
-const FURTHEST_START: i64 = 30 * 86_400;
+const FURTHEST_START: i64 = 30 * DAY;
 
 /// What the network starts with.
 #[derive(Clone, Copy, AnchorSerialize, AnchorDeserialize, IdlType)]
@@ -31,9 +34,7 @@ pub struct InitializeNetworkArgs {
     pub decay_bps: u32,
     /// Epochs between decays; 0: never.
     pub decay_every: u32,
-    /// Largest net outflow of any vault in 24 h, base units.
-    pub breaker_limit: u64,
-    /// First vesting terms; the parts must add up to 10,000 bps.
+    /// First vesting terms; the parts must add up to 10,000 bps. Id and day are set by the program.
     pub vesting: VestingTerms,
     /// Accept a mint whose tokens can be frozen.
     pub allow_freeze_authority: u8,
@@ -45,117 +46,127 @@ pub struct InitializeNetwork {
     pub authority: Signer,
     /// The program's data account, whose upgrade authority must sign.
     pub program_data: UncheckedAccount,
-    #[account(init, payer = authority, seeds = [seed::NETWORK], bump)]
-    pub network: Account<Network>,
-    pub mint: Account<Mint>,
-    #[account(token::mint = mint)]
-    pub treasury: Account<TokenAccount>,
-    #[account(init, payer = authority, seeds = [seed::CHECKERS], bump)]
-    pub checkers: CheckerSet,
-    #[account(init, payer = authority, seeds = [seed::LEDGER, seed::STAKE], bump)]
-    pub stake_ledger: Account<VaultLedger>,
-    #[account(init, payer = authority, seeds = [seed::LEDGER, seed::REWARDS], bump)]
-    pub rewards_ledger: Account<VaultLedger>,
-    #[account(init, payer = authority, seeds = [seed::LEDGER, seed::ESCROW], bump)]
-    pub escrow_ledger: Account<VaultLedger>,
-    #[account(init, payer = authority, seeds = [seed::VAULT, seed::STAKE], bump, token::mint = mint, token::authority = network)]
-    pub stake_vault: Account<TokenAccount>,
-    #[account(init, payer = authority, seeds = [seed::VAULT, seed::REWARDS], bump, token::mint = mint, token::authority = network)]
-    pub rewards_vault: Account<TokenAccount>,
-    #[account(init, payer = authority, seeds = [seed::VAULT, seed::ESCROW], bump, token::mint = mint, token::authority = network)]
-    pub escrow_vault: Account<TokenAccount>,
-    pub token_program: Program<Token>,
+    #[account(mut)]
+    pub network: New<Network>,
+    pub mint: Mint,
+    pub treasury: TokenAccount,
+    #[account(mut)]
+    pub checkers: New<CheckerSetHeader>,
+    #[account(mut)]
+    pub stake_ledger: New<VaultLedger>,
+    #[account(mut)]
+    pub rewards_ledger: New<VaultLedger>,
+    #[account(mut)]
+    pub escrow_ledger: New<VaultLedger>,
+    /// Created here as a token account of the network.
+    #[account(mut)]
+    pub stake_vault: UncheckedAccount,
+    /// Created here as a token account of the network.
+    #[account(mut)]
+    pub rewards_vault: UncheckedAccount,
+    /// Created here as a token account of the network.
+    #[account(mut)]
+    pub escrow_vault: UncheckedAccount,
+    pub token_program: TokenProgram,
     pub system_program: Program<System>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
 /// 1. The signer is the program's upgrade authority.
-/// 2. The mint has six decimals, exists, and cannot freeze unless that was allowed.
+/// 2. The mint is acceptable: six decimals, no power over other people's tokens; the treasury's account holds that token.
 /// 3. Parameters are within bounds, the first epoch lies ahead, the vesting parts add up.
-/// 4. Write the network, the three ledgers and the empty checker set.
+/// 4. Write the network, the three ledgers, the three vaults and the empty checker set.
 #[inline(never)]
 pub fn initialize_network(ctx: &mut Context<InitializeNetwork>, args: &InitializeNetworkArgs) -> Result<()> {
+    let accounts = &mut ctx.accounts;
     // 1. Attack: whoever sees the deployment first initialises it with keys of their own.
-    require_upgrade_authority(ctx.program_id, ctx.accounts.program_data.account(), ctx.accounts.authority.address())?;
+    require_upgrade_authority(ctx.program_id, accounts.program_data.account(), accounts.authority.address())?;
 
-    // 2. Attack: a mint that can freeze the vaults, or one of another precision.
-    let mint = &ctx.accounts.mint;
-    require!(
-        mint.decimals() == MINT_DECIMALS
-            && mint.is_initialized()
-            && (args.allow_freeze_authority == 1 || mint.freeze_authority().is_none()),
-        DatagalaxError::MintRefused
-    );
+    // 2. A mint of one token program is moved by that program only.
+    accounts.mint.require_acceptable(args.allow_freeze_authority == 1)?;
+    require!(accounts.mint.owned_by(accounts.token_program.address()), DatagalaxError::MintRefused);
+    require!(accounts.treasury.mint() == *accounts.mint.address(), DatagalaxError::WrongAccount);
 
     // 3.
     args.parameters.validate(args.epoch_length)?;
-    let now = Clock::get()?.unix_timestamp;
-    let vesting = &args.vesting;
-    let parts = u64::from(vesting.immediate_bps) + u64::from(vesting.short_bps) + u64::from(vesting.long_bps);
-    require!(
-        args.first_epoch_start >= now
-            && args.first_epoch_start <= now.saturating_add(FURTHEST_START)
-            && args.emission <= MAX_AMOUNT
-            && args.breaker_limit <= MAX_AMOUNT
-            && u64::from(args.decay_bps) <= BPS
-            && args.allow_freeze_authority <= 1
-            && vesting.id != 0
-            && parts == BPS,
-        DatagalaxError::ParameterOutOfBounds
-    );
-
-    // 4.
-    let bumps = &ctx.bumps;
-    let grid = Grid { start: args.first_epoch_start, first_epoch: 0, length: args.epoch_length };
-    let network = &mut *ctx.accounts.network;
-    network.version = VERSION;
-    network.bump = bumps.network;
-    network.vault_bumps = [bumps.stake_vault, bumps.rewards_vault, bumps.escrow_vault];
-    network.freeze_allowed = args.allow_freeze_authority;
-    network.authority = *ctx.accounts.authority.address();
-    network.guardian = args.guardian;
-    network.mint = *ctx.accounts.mint.address();
-    network.token_program = *ctx.accounts.token_program.address();
-    network.treasury = *ctx.accounts.treasury.address();
-    network.genesis_hash = args.genesis_hash;
-    network.grids = [grid, grid];
-    network.current_epoch = NONE;
-    network.previous_epoch = NONE;
-    network.emission = Emission {
+    args.vesting.validate()?;
+    let emission = Emission {
         amount: args.emission,
         decay_bps: args.decay_bps,
         decay_every: args.decay_every,
         next_decay: args.decay_every,
         reserved: 0,
     };
+    emission.validate()?;
+    let now = Clock::get()?.unix_timestamp;
+    require!(
+        args.first_epoch_start >= now
+            && args.first_epoch_start <= now.saturating_add(FURTHEST_START)
+            && args.allow_freeze_authority <= 1,
+        DatagalaxError::ParameterOutOfBounds
+    );
+
+    // 4.
+    let payer = accounts.authority.account();
+    let (mut network, bump) = accounts.network.create(payer, &[seed::NETWORK])?;
+    let (program, mint, owner) = (&*accounts.token_program, &*accounts.mint, *network.address());
+    for (i, (name, ledger, vault)) in [
+        (seed::STAKE, &accounts.stake_ledger, &accounts.stake_vault),
+        (seed::REWARDS, &accounts.rewards_ledger, &accounts.rewards_vault),
+        (seed::ESCROW, &accounts.escrow_ledger, &accounts.escrow_vault),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let vault = vault.account();
+        network.vault_bumps[i] =
+            create_owned_by(program.address(), payer, vault, &[seed::VAULT, name], TOKEN_ACCOUNT_LEN)?;
+        initialize_token_account(program, vault, mint, &owner);
+        let (mut ledger, bump) = ledger.create(payer, &[seed::LEDGER, name])?;
+        ledger.version = VERSION;
+        ledger.bump = bump;
+        // The kinds count from zero in this order.
+        ledger.kind = i as u8;
+        ledger.vault = *vault.address();
+        ledger.books()?;
+    }
+    let (mut checkers, checkers_bump) = accounts.checkers.create(payer, &[seed::CHECKERS])?;
+    checkers.clear(checkers_bump);
+    checkers.invariant()?;
+
+    let grid = Grid {
+        start: args.first_epoch_start,
+        first_epoch: 0,
+        length: args.epoch_length,
+        reveal_window: args.parameters.reveal_window,
+        commit_lead: args.parameters.commit_lead,
+    };
+    network.version = VERSION;
+    network.bump = bump;
+    network.freeze_allowed = args.allow_freeze_authority;
+    network.authority = *accounts.authority.address();
+    network.guardian = args.guardian;
+    network.mint = *mint.address();
+    network.token_program = *program.address();
+    network.treasury = *accounts.treasury.address();
+    network.genesis_hash = args.genesis_hash;
+    network.grids = [grid, grid];
+    network.current_epoch = NONE;
+    network.previous_epoch = NONE;
+    network.emission = emission;
     network.parameters = args.parameters;
-    network.vesting_terms[0] = args.vesting;
+    network.vesting_terms[0] = VestingTerms { id: 1, from_day: 0, ..args.vesting };
     network.invariant()?;
-
-    let limit = args.breaker_limit;
-    let stake_vault = *ctx.accounts.stake_vault.address();
-    let rewards_vault = *ctx.accounts.rewards_vault.address();
-    let escrow_vault = *ctx.accounts.escrow_vault.address();
-    open_ledger(&mut ctx.accounts.stake_ledger, bumps.stake_ledger, VaultLedger::STAKE, stake_vault, limit)?;
-    open_ledger(&mut ctx.accounts.rewards_ledger, bumps.rewards_ledger, VaultLedger::REWARDS, rewards_vault, limit)?;
-    open_ledger(&mut ctx.accounts.escrow_ledger, bumps.escrow_ledger, VaultLedger::ESCROW, escrow_vault, limit)?;
-
-    let checkers = &mut ctx.accounts.checkers;
-    checkers.version = VERSION;
-    checkers.bump = bumps.checkers;
-    checkers.pending_head = NONE;
-    checkers.pending_tail = NONE;
-    checkers.free_head = NONE;
-    checkers.invariant(0)
-}
-
-fn open_ledger(ledger: &mut VaultLedger, bump: u8, kind: u8, vault: Address, breaker_limit: u64) -> Result<()> {
-    ledger.version = VERSION;
-    ledger.bump = bump;
-    ledger.kind = kind;
-    ledger.vault = vault;
-    ledger.breaker_limit = breaker_limit;
-    ledger.invariant(0)
+    accounts.event_authority.emit(&NetworkInitialized {
+        authority: network.authority,
+        guardian: args.guardian,
+        mint: network.mint,
+        treasury: network.treasury,
+        first_epoch_start: args.first_epoch_start,
+        epoch_length: args.epoch_length, reserved: [0; 4] });
+    Ok(())
 }
 
 /// The program data account of the upgradeable loader reads: u32 tag 3, u64 slot, u8 option, the authority.

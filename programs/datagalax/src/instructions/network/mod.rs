@@ -1,9 +1,17 @@
-//! The network, its classes and its funding.
+//! The network: its birth, its government, its money.
 
-mod create_class;
+mod apply_proposal;
+mod authority;
 mod fund_rewards;
 mod initialize_network;
+mod pause;
+mod propose;
+mod sweep_vault;
 
-pub use create_class::*;
+pub use apply_proposal::*;
+pub use authority::*;
 pub use fund_rewards::*;
 pub use initialize_network::*;
+pub use pause::*;
+pub use propose::*;
+pub use sweep_vault::*;

@@ -1,13 +1,13 @@
 use anchor_lang::prelude::*;
-use anchor_spl::{associated_token::get_associated_token_address, mint::Mint, token::TokenAccount};
 
 use crate::{
-    constants::{BPS, MAX_TICKETS_PER_CALL},
+    checked::{Account, CheckerSet, EventAuthority, TokenAccount},
+    constants::BPS,
     error::DatagalaxError,
     events::SeatPayClaimed,
-    instructions::token_transfer::pay_out,
+    instructions::{checker::slots, vault::*},
     math::mul_ratio,
-    state::{Checker, CheckerSet, Network, VaultLedger},
+    state::{Checker, Network, VaultLedger},
 };
 
 #[derive(Accounts)]
@@ -17,88 +17,60 @@ pub struct ClaimSeatPay {
     pub checker: Account<Checker>,
     #[account(mut)]
     pub checkers: CheckerSet,
-    #[account(address = network.mint @ DatagalaxError::WrongAccount)]
-    pub mint: Account<Mint>,
+    pub vault: Nested<Vault>,
     #[account(mut)]
-    pub ledger: Account<VaultLedger>,
-    #[account(mut, address = ledger.vault @ DatagalaxError::WrongAccount)]
-    pub vault: Account<TokenAccount>,
-    #[account(mut, constraint = is_home(&to, &checker.payout, mint.address()) @ DatagalaxError::WrongAccount)]
-    pub to: Account<TokenAccount>,
+    pub to: TokenAccount,
     /// Receives the commission; needed while there is one and the operator is not the payout wallet.
     #[account(mut)]
-    pub operator_account: Option<Account<TokenAccount>>,
-    pub token_program: Program<Token>,
-}
-
-/// Whether this is the wallet's associated token account. Attack: anybody may call, so anybody could scatter the pay over odd
-/// accounts that the wallet happens to own; and an associated account can have been signed over to another owner.
-fn is_home(account: &Account<TokenAccount>, wallet: &Address, mint: &Address) -> bool {
-    account.owner() == wallet && *account.address() == get_associated_token_address(wallet, mint)
+    pub operator_account: Option<TokenAccount>,
+    pub event_authority: EventAuthority,
+    pub program: UncheckedAccount,
 }
 
 /// Specification
 /// 1. Anybody may call: tokens go to the payout wallet's and the operator's associated token accounts, nowhere else.
 /// 2. Every named slot holds a ticket of the checker; take what each accrued.
-/// 3. The operator gets its commission (rounded down), the payout wallet the rest; all of it when they are one wallet.
+/// 3. The operator gets its commission (rounded down), the payout wallet the rest; all of it when they are one wallet. What does
+///    not fit into the breaker's room stays with the first named ticket.
 #[inline(never)]
-pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, slots: &[u8]) -> Result<()> {
+pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, named: &[u8]) -> Result<()> {
     let accounts = &mut ctx.accounts;
     // 1.
-    require!(accounts.ledger.kind == VaultLedger::REWARDS, DatagalaxError::WrongAccount);
-    let (slots, rest) = slots.as_chunks::<4>();
-    require!(
-        rest.is_empty() && !slots.is_empty() && slots.len() <= usize::from(MAX_TICKETS_PER_CALL),
-        DatagalaxError::BadTicketCount
-    );
+    accounts.vault.require(&accounts.network, VaultLedger::REWARDS)?;
+    let mint = *accounts.vault.mint.address();
+    let checker = &mut *accounts.checker;
+    accounts.to.require_home_of(&checker.payout, &mint)?;
 
     // 2.
-    let checker = accounts.checker.id;
-    let tickets = accounts.checkers.as_mut_slice();
+    let named = slots(named)?;
     let mut amount = 0u64;
-    for slot in slots {
-        let ticket = tickets
-            .get_mut(u32::from_le_bytes(*slot) as usize)
-            .filter(|t| t.checker == checker)
-            .ok_or(DatagalaxError::NotYourTicket)?;
+    for slot in named {
+        let ticket = accounts.checkers.ticket_mut(u32::from_le_bytes(*slot))?;
+        require!(ticket.checker == checker.id, DatagalaxError::NotYourTicket);
         amount = amount.checked_add(ticket.accrued).ok_or(DatagalaxError::Overflow)?;
         ticket.accrued = 0;
     }
-    require!(amount > 0, DatagalaxError::NothingToPay);
 
     // 3. One wallet in both roles is paid once: its token account cannot be passed twice.
-    let both = accounts.checker.operator == accounts.checker.payout;
-    let commission_bps = if both { 0 } else { u64::from(accounts.checker.commission_bps) };
-    let commission = mul_ratio(amount, commission_bps, BPS).ok_or(DatagalaxError::InvariantViolated)?;
-    let bump = accounts.network.bump;
+    let now = Clock::get()?.unix_timestamp;
+    let limit = accounts.network.parameters.breaker_limits[usize::from(VaultLedger::REWARDS)];
+    let paid = amount.min(accounts.vault.ledger.room(limit, now));
+    require!(amount > 0, DatagalaxError::NothingToPay);
+    require!(paid > 0, DatagalaxError::BreakerOpen);
+    let first = named.first().map(|slot| u32::from_le_bytes(*slot)).ok_or(DatagalaxError::BadTicketCount)?;
+    accounts.checkers.ticket_mut(first)?.accrued = amount - paid;
+    let both = checker.operator == checker.payout;
+    let commission_bps = if both { 0 } else { u64::from(checker.commission_bps) };
+    let commission = mul_ratio(paid, commission_bps, BPS).ok_or(DatagalaxError::InvariantViolated)?;
     if commission > 0 {
-        let to = accounts.operator_account.as_mut().ok_or(DatagalaxError::WrongAccount)?;
-        require!(is_home(to, &accounts.checker.operator, accounts.mint.address()), DatagalaxError::WrongAccount);
-        pay_out(
-            &accounts.token_program,
-            &accounts.mint,
-            &mut accounts.vault,
-            to,
-            accounts.network.cpi_handle(),
-            bump,
-            &mut accounts.ledger,
-            commission,
-        )?;
+        let to = accounts.operator_account.as_ref().ok_or(DatagalaxError::WrongAccount)?;
+        to.require_home_of(&checker.operator, &mint)?;
+        accounts.vault.pay_out(&accounts.network, to, commission)?;
     }
-    if amount > commission {
-        pay_out(
-            &accounts.token_program,
-            &accounts.mint,
-            &mut accounts.vault,
-            &mut accounts.to,
-            accounts.network.cpi_handle(),
-            bump,
-            &mut accounts.ledger,
-            amount - commission,
-        )?;
+    if paid > commission {
+        accounts.vault.pay_out(&accounts.network, &accounts.to, paid - commission)?;
     }
-    accounts.checker.claimed = accounts.checker.claimed.checked_add(amount).ok_or(DatagalaxError::Overflow)?;
-    emit!(SeatPayClaimed { checker, amount: amount - commission, commission });
-    accounts.checker.invariant()?;
-    accounts.ledger.invariant(accounts.vault.amount())
+    checker.claimed = checker.claimed.checked_add(paid).ok_or(DatagalaxError::Overflow)?;
+    accounts.event_authority.emit(&SeatPayClaimed { checker: checker.id, amount: paid - commission, commission, reserved: [0; 4] });
+    accounts.checker.invariant()
 }
