@@ -11,6 +11,7 @@ extern crate alloc;
 use anchor_lang::prelude::*;
 
 pub mod checked;
+pub mod clock;
 pub mod committee;
 pub mod constants;
 pub mod error;

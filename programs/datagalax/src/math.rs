@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 /// `(a / d) * b + (a % d) * b / d` loses nothing but the final fraction. `None` outside that range.
 ///
 /// Source: protocol section 11.
-#[inline]
+#[inline(never)]
 pub const fn mul_ratio(a: u64, b: u64, d: u64) -> Option<u64> {
     if d == 0 || b > d || d > 1 << 32 {
         return None;
@@ -19,7 +19,7 @@ pub const fn mul_ratio(a: u64, b: u64, d: u64) -> Option<u64> {
 /// `a * b / d` rounded down, for factors `b` that may exceed `d` (stake coefficients above one).
 ///
 /// `b` and `d` must be below 2^32; `None` when they are not, when `d` is zero or when the result exceeds 64 bits.
-#[inline]
+#[inline(never)]
 pub fn mul_div(a: u64, b: u64, d: u64) -> Option<u64> {
     if d == 0 || d > 1 << 32 || b > 1 << 32 {
         return None;

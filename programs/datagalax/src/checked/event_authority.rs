@@ -27,12 +27,18 @@ pub struct EventAuthority {
 
 view_of!(EventAuthority);
 
+#[inline(never)]
+fn check(view: &AccountView) -> Result<()> {
+    require!(*view.address() == EVENT_AUTHORITY, DatagalaxError::WrongAccount);
+    Ok(())
+}
+
 impl AnchorAccount for EventAuthority {
     type Data = AccountView;
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        require!(*view.address() == EVENT_AUTHORITY, DatagalaxError::WrongAccount);
+        check(&view)?;
         Ok(Self { view })
     }
 

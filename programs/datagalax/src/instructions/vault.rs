@@ -3,6 +3,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, Mint, TokenAccount, TokenProgram, Transfer},
     constants::MAX_AMOUNT,
     error::DatagalaxError,
@@ -46,7 +47,7 @@ impl Vault {
     pub fn deposit(&mut self, from: &AccountView, authority: &AccountView, amount: u64, owed: bool) -> Result<()> {
         require!(amount > 0 && amount <= MAX_AMOUNT, DatagalaxError::BadAmount);
         Transfer { program: &self.token_program, from, mint: &self.mint, to: &self.vault, authority }.run(amount, None);
-        self.ledger.receive(amount, Clock::get()?.unix_timestamp)?;
+        self.ledger.receive(amount, now()?)?;
         if owed {
             self.ledger.reserve(amount)?;
         }
@@ -61,7 +62,7 @@ impl Vault {
     #[inline(never)]
     pub fn pay_out(&mut self, network: &Account<Network>, to: &AccountView, owed: u64) -> Result<u64> {
         require!(owed > 0, DatagalaxError::NothingToPay);
-        let now = Clock::get()?.unix_timestamp;
+        let now = now()?;
         let limit = *network.parameters.breaker_limits.get(usize::from(self.ledger.kind)).ok_or(DatagalaxError::WrongAccount)?;
         let amount = owed.min(self.ledger.room(limit, now));
         require!(amount > 0, DatagalaxError::BreakerOpen);

@@ -145,7 +145,7 @@ impl Network {
     }
 
     /// Start and end of an epoch, seconds of the chain's clock. An epoch before the last change of length lies on the old grid.
-    #[inline]
+    #[inline(never)]
     pub fn bounds(&self, epoch: u32) -> (i64, i64) {
         let grid = self.grid_of(epoch);
         let start = grid.start_of(epoch);
@@ -153,7 +153,7 @@ impl Network {
     }
 
     /// When an epoch that is not drawn yet becomes void: the end of its first quarter, seconds of the chain's clock.
-    #[inline]
+    #[inline(never)]
     pub fn draw_deadline(&self, epoch: u32) -> i64 {
         let (start, end) = self.bounds(epoch);
         // Not negative: an unsigned division, since SBF has no signed one.
@@ -179,7 +179,7 @@ impl Network {
     ///
     /// # Errors
     /// [`DatagalaxError::Paused`].
-    #[inline]
+    #[inline(never)]
     pub fn require_running(&self, now: i64) -> Result<()> {
         require!(!self.is_paused(now), DatagalaxError::Paused);
         Ok(())

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, Kind, create, EventAuthority},
     constants::{GROWTH_STEP, NONE, seed},
     error::DatagalaxError,
@@ -34,7 +35,7 @@ const HEAD: usize = 8 + 24 + 32;
 pub fn create_block(ctx: &mut Context<CreateBlock>) -> Result<()> {
     let network = &mut *ctx.accounts.network;
     // 1. Attack: use up indices, which everybody walks, with short accounts that are never grown. Anybody may grow the newest.
-    network.require_running(Clock::get()?.unix_timestamp)?;
+    network.require_running(now()?)?;
     require!(network.free_rows == 0, DatagalaxError::FreeRowsLeft);
     require!(network.growing == 0, DatagalaxError::BlockNotFull);
 

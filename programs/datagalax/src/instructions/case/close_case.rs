@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::slash;
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet, EventAuthority},
     constants::{MIN_TICKETS_TO_SLASH, NONE},
     error::DatagalaxError,
@@ -46,7 +47,7 @@ pub struct CloseCase {
 /// 4. Who closes it, may name a keeper.
 #[inline(never)]
 pub fn close_case(ctx: &mut Context<CloseCase>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let address = *accounts.case.address();
     let (case, container) = (&mut *accounts.case, &mut *accounts.container);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority},
     constants::{DISHONEST, NONE, seed},
     error::DatagalaxError,
@@ -28,7 +29,7 @@ pub struct OpenCase {
 /// 2. Copy the votes and evidence roots while the lane still has them, so that accusers can be held to account.
 #[inline(never)]
 pub fn open_case(ctx: &mut Context<OpenCase>, epoch: u32) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let row_index = usize::from(accounts.container.row);
     let row = &accounts.block.rows[row_index];

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::seed,
     error::DatagalaxError,
@@ -26,7 +27,7 @@ pub struct ReleaseRow {
 /// 3. The accrual is released.
 #[inline(never)]
 pub fn release_row(ctx: &mut Context<ReleaseRow>, epoch: u32) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let current = accounts.network.epoch_at(now)?;
     let row = &mut accounts.block.rows[usize::from(accounts.container.row)];

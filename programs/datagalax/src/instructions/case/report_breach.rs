@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::slash;
 use crate::{
+    clock::now,
     checked::{Account, New, CheckerSet, EventAuthority},
     constants::{BREACHED, DAY, HISTORY, MIN_TICKETS_TO_SLASH, NONE, VOID, seed},
     error::DatagalaxError,
@@ -45,7 +46,7 @@ pub struct ReportBreach {
 ///    the refunds; nothing while a case of dishonesty is pending.
 #[inline(never)]
 pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let container_address = *accounts.container.address();
     let (lease, container) = (&mut *accounts.lease, &mut *accounts.container);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::Account,
     error::DatagalaxError,
     state::{Block, Checker, Network},
@@ -22,7 +23,7 @@ pub struct CommitReport {
 /// 3. Write the commitment; it may be replaced until the epoch ends.
 #[inline(never)]
 pub fn commit_report(ctx: &mut Context<CommitReport>, epoch: u32, seat: u8, commitment: [u8; 32]) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let (start, end) = ctx.accounts.network.bounds(epoch);
     let operator = *ctx.accounts.operator.address();
     // 1. A committee is written after the draw, so its lane being this epoch's is proof of the draw.

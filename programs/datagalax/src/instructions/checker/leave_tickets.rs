@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::slots;
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet, EventAuthority},
     constants::NONE,
     error::DatagalaxError,
@@ -28,7 +29,7 @@ pub struct LeaveTickets {
 /// 3. The price unlocks after the time that is in force now.
 #[inline(never)]
 pub fn leave_tickets(ctx: &mut Context<LeaveTickets>, named: &[u8]) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let (checker, set) = (&accounts.checker, &mut accounts.checkers);
     let current = accounts.network.current_epoch;

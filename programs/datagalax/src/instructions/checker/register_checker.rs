@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority},
     constants::{BPS, NONE, seed},
     error::DatagalaxError,
@@ -33,7 +34,7 @@ pub fn register_checker(
 ) -> Result<()> {
     let network = &mut *ctx.accounts.network;
     // 1. An operator of zeros would read as "nobody committed" in a seat.
-    network.require_running(Clock::get()?.unix_timestamp)?;
+    network.require_running(now()?)?;
     require!(u64::from(commission_bps) <= BPS && *operator != Address::default(), DatagalaxError::ParameterOutOfBounds);
 
     // 2.

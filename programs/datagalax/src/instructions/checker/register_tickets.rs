@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
     constants::{MAX_TICKETS, MAX_TICKETS_PER_CALL},
     error::DatagalaxError,
@@ -35,7 +36,7 @@ pub fn register_tickets(ctx: &mut Context<RegisterTickets>, count: u16) -> Resul
     let accounts = &mut ctx.accounts;
     let set = &mut accounts.checkers;
     // 1.
-    accounts.network.require_running(Clock::get()?.unix_timestamp)?;
+    accounts.network.require_running(now()?)?;
     accounts.vault.require(&accounts.network, VaultLedger::STAKE)?;
     require!((1..=MAX_TICKETS_PER_CALL).contains(&count), DatagalaxError::BadTicketCount);
     let count = u32::from(count);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::Account,
     constants::ROWS,
     error::DatagalaxError,
@@ -31,7 +32,7 @@ pub fn reveal_report(
     evidence_root: &[u8; 32],
     values: &[u8; REPORT_LEN],
 ) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let network = &ctx.accounts.network;
     // 1.
     let (opens, closes, _) = network.report_windows(epoch);

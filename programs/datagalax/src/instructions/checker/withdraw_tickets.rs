@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::slots;
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
     constants::{BPS, NONE, RETIREMENT_PENALTY_BPS, SLOT_REST},
     error::DatagalaxError,
@@ -33,7 +34,7 @@ pub struct WithdrawTickets {
 /// 4. Free the slots and pay the rest at once; when it does not fit into the breaker's room, name fewer.
 #[inline(never)]
 pub fn withdraw_tickets(ctx: &mut Context<WithdrawTickets>, named: &[u8]) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1.
     accounts.vault.require(&accounts.network, VaultLedger::STAKE)?;

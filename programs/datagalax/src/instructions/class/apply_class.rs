@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::ClassApplied,
@@ -23,7 +24,7 @@ pub struct ApplyClass {
 /// 3. It holds for registrations from now on; rows keep what they registered under.
 #[inline(never)]
 pub fn apply_class(ctx: &mut Context<ApplyClass>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let (network, class) = (&mut *ctx.accounts.network, &mut *ctx.accounts.class);
     // 1.
     require!(class.pending_at != 0, DatagalaxError::NothingPending);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority},
     constants::{NONE, seed},
     error::DatagalaxError,
@@ -43,7 +44,7 @@ pub fn create_class(ctx: &mut Context<CreateClass>, args: &CreateClassArgs) -> R
     require!(core::str::from_utf8(&args.name).is_ok(), DatagalaxError::ParameterOutOfBounds);
 
     // 2.
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let network = &mut *ctx.accounts.network;
     let seeds: [&[u8]; 2] = [seed::CLASS, &args.id.to_le_bytes()];
     let (mut class, bump) = ctx.accounts.class.create(ctx.accounts.authority.account(), &seeds)?;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::ClassProposed,
@@ -27,7 +28,7 @@ pub fn update_class(ctx: &mut Context<UpdateClass>, terms: &ClassTerms) -> Resul
     terms.validate()?;
 
     // 2.
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let class = &mut *ctx.accounts.class;
     class.pending = *terms;
     class.pending_at = now.saturating_add(i64::from(ctx.accounts.network.parameters.time_lock)).max(1);

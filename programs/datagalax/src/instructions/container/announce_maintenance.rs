@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::OperateContainer;
 use crate::{
+    clock::now,
     constants::{DAY, MAINTENANCE_A_MONTH, MAINTENANCE_NOTICE},
     error::DatagalaxError,
     events::MaintenanceAnnounced,
@@ -19,7 +20,7 @@ const FURTHEST: i64 = 3 * MONTH;
 /// 3. It excuses from breach, not from pay, and only for leases opened after this announcement.
 #[inline(never)]
 pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end: i64) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let address = *ctx.accounts.container.address();
     let container = &mut *ctx.accounts.container;
     // 1.

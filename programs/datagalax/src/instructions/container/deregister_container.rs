@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::NONE,
     error::DatagalaxError,
@@ -30,7 +31,7 @@ pub struct DeregisterContainer {
 /// 3. What nominal loses counts from the next epoch.
 #[inline(never)]
 pub fn deregister_container(ctx: &mut Context<DeregisterContainer>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1. Attack: take the money of a lease and vanish from the committees' eyes.
     require!(accounts.container.lease == Address::default(), DatagalaxError::ContainerLeased);

@@ -8,6 +8,7 @@ use anchor_lang::{
 
 use super::write_endpoint;
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority},
     constants::{BPS, MAX_AMOUNT, NONE, ROWS, SHORTEST_LEASE, seed},
     error::DatagalaxError,
@@ -73,7 +74,7 @@ pub struct RegisterContainer {
 /// 6. Write the container.
 #[inline(never)]
 pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterContainerArgs) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1.
     let network = &mut *accounts.network;

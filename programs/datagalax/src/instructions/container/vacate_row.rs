@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, close},
     constants::{DAY, NONE},
     error::DatagalaxError,
@@ -35,7 +36,7 @@ pub struct VacateRow {
 /// 4. The container's account is closed, its rent goes to who paid it.
 #[inline(never)]
 pub fn vacate_row(ctx: &mut Context<VacateRow>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let index = accounts.container.row;
     // 1. Attack: leave before the committees of the last epochs have spoken.

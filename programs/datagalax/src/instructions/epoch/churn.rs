@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet},
     constants::{MIN_TICKETS_TO_RETIRE, NONE},
     error::DatagalaxError,
@@ -24,7 +25,7 @@ pub struct Churn {
 /// 4. An entrant that asked to leave before the advance does not enter.
 #[inline(never)]
 pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let unbonding = i64::from(ctx.accounts.network.parameters.unbonding);
     let unlocks_at = u32::try_from(now.saturating_add(unbonding)).map_err(|_| DatagalaxError::Overflow)?;
     let epoch = &mut *ctx.accounts.epoch;

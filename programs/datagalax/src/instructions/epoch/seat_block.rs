@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet},
     committee::{positions, seats_for},
     constants::NONE,
@@ -24,7 +25,7 @@ pub struct SeatBlock {
 /// 3. Empty the lane (the reports of number - 2 are long judged) and write slot and checker of each seat.
 #[inline(never)]
 pub fn seat_block(ctx: &mut Context<SeatBlock>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let epoch = &ctx.accounts.epoch;
     // 1.
     require!(epoch.status == Epoch::DRAWN, DatagalaxError::NotDrawn);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet},
     constants::{ROWS, SEATS},
     error::DatagalaxError,
@@ -36,7 +37,7 @@ pub struct TallyBlock {
 ///    lane. Who finishes a block, may name a keeper.
 #[inline(never)]
 pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let network = &accounts.network;
     let number = accounts.epoch.number;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::IndexerChanged,
@@ -29,7 +30,7 @@ pub fn leave_indexer(ctx: &mut Context<LeaveIndexer>) -> Result<()> {
     // 2.
     let wait = i64::from(ctx.accounts.network.parameters.unbonding);
     indexer.status = Indexer::LEAVING;
-    indexer.unlocks_at = Clock::get()?.unix_timestamp.saturating_add(wait);
+    indexer.unlocks_at = now()?.saturating_add(wait);
     ctx.accounts.event_authority.emit(&IndexerChanged {
         indexer: indexer.id,
         status: indexer.status,

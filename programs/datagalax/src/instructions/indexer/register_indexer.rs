@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority, TokenAccount},
     constants::{NONE, seed},
     error::DatagalaxError,
@@ -38,7 +39,7 @@ pub fn register_indexer(
 ) -> Result<()> {
     let accounts = &mut ctx.accounts;
     // 1. An operator of zeros is a key whose signatures anybody can make up.
-    accounts.network.require_running(Clock::get()?.unix_timestamp)?;
+    accounts.network.require_running(now()?)?;
     require!(*operator != Address::default(), DatagalaxError::ParameterOutOfBounds);
     accounts.vault.require(&accounts.network, VaultLedger::STAKE)?;
 

@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::{emit_end, note_settled};
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::MISSES,
     error::DatagalaxError,
@@ -32,7 +33,7 @@ pub struct CancelLease {
 /// 3. After three misses in a row the container is checked again before it earns or takes leases.
 #[inline(never)]
 pub fn cancel_lease(ctx: &mut Context<CancelLease>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1.
     require!(accounts.lease.status == Lease::OPEN, DatagalaxError::WrongLeaseState);

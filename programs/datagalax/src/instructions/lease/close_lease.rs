@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::emit_end;
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::{DAY, NOT_SERVED_WITHIN},
     error::DatagalaxError,
@@ -34,7 +35,7 @@ pub struct CloseLease {
 /// 4. The container is free; the lease is settled by `settle_lease`.
 #[inline(never)]
 pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let (lease, container) = (&mut *accounts.lease, &mut *accounts.container);
     let row = &mut accounts.block.rows[usize::from(container.row)];

@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     constants::MATCH_LIFETIME,
     error::DatagalaxError,
     state::{Indexer, Network},
@@ -87,7 +88,7 @@ pub fn require_match(
     expires: i64,
 ) -> Result<()> {
     require!(indexer.status == Indexer::ACTIVE, DatagalaxError::IndexerLeaving);
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     require!(now <= expires && expires <= now.saturating_add(MATCH_LIFETIME), DatagalaxError::MatchMismatch);
     let sysvar = sysvar.ok_or(DatagalaxError::MatchMissing)?;
     // Attack: an account of one's own that lists an instruction which never ran.

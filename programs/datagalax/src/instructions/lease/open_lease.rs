@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::require_match;
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority, TokenAccount},
     constants::{CLEAN_FOR_LEASES, LONGEST_LEASE, NONE, SHORTEST_LEASE, seed},
     error::DatagalaxError,
@@ -57,7 +58,7 @@ pub struct OpenLease {
 /// 5. Write the lease with the prices of this moment; the container is taken until it is started, rejected or timed out.
 #[inline(never)]
 pub fn open_lease(ctx: &mut Context<OpenLease>, args: &OpenLeaseArgs) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let network = &accounts.network;
     let (address, lease_address) = (*accounts.container.address(), *accounts.lease.address());

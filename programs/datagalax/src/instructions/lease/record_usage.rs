@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::Account,
     error::DatagalaxError,
     state::{Container, Lease},
@@ -21,7 +22,7 @@ pub struct RecordUsage {
 /// 3. Note it, as the host's own word: nothing is paid or ranked by it.
 #[inline(never)]
 pub fn record_usage(ctx: &mut Context<RecordUsage>, gpu_seconds: u64, energy: u64, bytes: u64) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let gpus = u64::from(ctx.accounts.container.gpus);
     let lease = &mut *ctx.accounts.lease;
     // 1.

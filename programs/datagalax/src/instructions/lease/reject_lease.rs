@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::{emit_end, note_settled};
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     state::{Container, Indexer, Lease},
@@ -26,7 +27,7 @@ pub struct RejectLease {
 /// 2. Everything goes back to the user; the container is free, without a miss.
 #[inline(never)]
 pub fn reject_lease(ctx: &mut Context<RejectLease>, detail: u16) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1.
     require!(accounts.lease.status == Lease::OPEN, DatagalaxError::WrongLeaseState);

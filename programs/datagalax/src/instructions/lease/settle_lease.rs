@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::{indexer_of, note_settled};
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::MAX_SETTLED_EPOCHS,
     error::DatagalaxError,
@@ -40,7 +41,7 @@ pub struct SettleLease {
 /// 4. A lease settled to its end keeps nothing back.
 #[inline(never)]
 pub fn settle_lease(ctx: &mut Context<SettleLease>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let address = *accounts.lease.address();
     let lease = &mut *accounts.lease;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::LeaseStarted,
@@ -27,7 +28,7 @@ pub struct StartLease {
 /// 3. In the epochs it touches, the row earns at most what the lease pays in fees.
 #[inline(never)]
 pub fn start_lease(ctx: &mut Context<StartLease>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let network = &accounts.network;
     let lease = &mut *accounts.lease;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
     constants::LONGEST_LEASE,
     error::DatagalaxError,
@@ -32,7 +33,7 @@ pub struct TopUpLease {
 /// 4. The epochs it now touches are capped like the others.
 #[inline(never)]
 pub fn top_up_lease(ctx: &mut Context<TopUpLease>, seconds: u32) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     let lease = &mut *accounts.lease;
     // 1.

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
     constants::{DAY, NONE},
     error::DatagalaxError,
@@ -25,7 +26,7 @@ pub struct ApplyProposal {
 ///    of the current epoch, prices of tickets and leases, unlock times) keeps what it was fixed to.
 #[inline(never)]
 pub fn apply_proposal(ctx: &mut Context<ApplyProposal>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let network = &mut *ctx.accounts.network;
     // 1.
     require!(network.pending_at != 0, DatagalaxError::NothingPending);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{
         EventAuthority, Mint, New, TOKEN_ACCOUNT_LEN, TokenAccount, TokenProgram, create_owned_by, initialize_token_account,
     },
@@ -100,7 +101,7 @@ pub fn initialize_network(ctx: &mut Context<InitializeNetwork>, args: &Initializ
         reserved: 0,
     };
     emission.validate()?;
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     require!(
         args.first_epoch_start >= now
             && args.first_epoch_start <= now.saturating_add(FURTHEST_START)

@@ -2,6 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::Govern;
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::PauseChanged,
@@ -22,7 +23,7 @@ pub struct Pause {
 /// 2. The network is paused for 72 hours from now. What a pause never stops is in the protocol's section 10.
 #[inline(never)]
 pub fn pause(ctx: &mut Context<Pause>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let network = &mut *ctx.accounts.network;
     // 1. Attack: a stolen guardian key that keeps the network paused for ever.
     let signer = ctx.accounts.signer.address();
@@ -46,7 +47,7 @@ pub fn pause(ctx: &mut Context<Pause>) -> Result<()> {
 /// 2. It is not any more.
 #[inline(never)]
 pub fn unpause(ctx: &mut Context<Govern>) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let network = &mut *ctx.accounts.network;
     // 1.
     require!(network.is_paused(now), DatagalaxError::NotPaused);

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::ProposalMade,
@@ -28,7 +29,7 @@ pub fn propose(ctx: &mut Context<Govern>, proposal: &Proposal) -> Result<()> {
     proposal.validate()?;
 
     // 2. Attack: shorten the lock and apply at once. The lock in force counts, not the proposed one.
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     network.pending = *proposal;
     network.pending_at = now.saturating_add(i64::from(network.parameters.time_lock)).max(1);
     ctx.accounts.event_authority.emit(&ProposalMade { applies_at: network.pending_at, proposal: *proposal });

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, Kind, close, tag_of},
     constants::{DAY, EPOCH_REST, NONE},
     error::DatagalaxError,
@@ -160,7 +161,7 @@ pub fn close_account(ctx: &mut Context<CloseAccount>) -> Result<()> {
 #[inline(never)]
 fn end(accounts: &CloseAccount, closable: &dyn Closable) -> Result<()> {
     // 1.
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     require!(closable.may_close(accounts.signer.address(), now), DatagalaxError::Unauthorized);
 
     // 2. Attack: close an account that still owes, or whose absence would let something be done twice.

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, Kind, TokenAccount, tag_of},
     constants::DAY,
     error::DatagalaxError,
@@ -129,7 +130,7 @@ pub fn withdraw(ctx: &mut Context<Withdraw>) -> Result<()> {
 
 #[inline(never)]
 fn pay(accounts: &mut Withdraw, creditor: &mut dyn Creditor) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     // 1. 2.
     let kind = accounts.vault.ledger.kind;
     accounts.vault.require(&accounts.network, kind)?;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, New, EventAuthority},
     constants::{NONE, seed},
     error::DatagalaxError,
@@ -28,7 +29,7 @@ pub struct RegisterProvider {
 pub fn register_provider(ctx: &mut Context<RegisterProvider>, operator: &Address, payout: &Address) -> Result<()> {
     let network = &mut *ctx.accounts.network;
     // 1.
-    network.require_running(Clock::get()?.unix_timestamp)?;
+    network.require_running(now()?)?;
 
     // 2. An id is never reused: it is the seed of the account, so that the owner key can change.
     let id = network.providers;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     error::DatagalaxError,
     events::StakeChanged,
@@ -29,7 +30,7 @@ pub fn request_unstake(ctx: &mut Context<RequestUnstake>, amount: u64) -> Result
 
     // 2.
     let wait = i64::from(ctx.accounts.network.parameters.unbonding);
-    let unlocks_at = Clock::get()?.unix_timestamp.saturating_add(wait);
+    let unlocks_at = now()?.saturating_add(wait);
     let entry = provider.unbonding_entries.iter_mut().find(|e| e.amount == 0).ok_or(DatagalaxError::TooManyRequests)?;
     *entry = Unbonding { amount, unlocks_at };
     provider.unbonding += amount;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
     error::DatagalaxError,
     events::StakeChanged,
@@ -28,7 +29,7 @@ pub struct Stake {
 pub fn stake(ctx: &mut Context<Stake>, amount: u64) -> Result<()> {
     let accounts = &mut ctx.accounts;
     // 1.
-    accounts.network.require_running(Clock::get()?.unix_timestamp)?;
+    accounts.network.require_running(now()?)?;
     accounts.vault.require(&accounts.network, VaultLedger::STAKE)?;
 
     // 2.

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, EventAuthority},
     constants::{DAY, ROWS},
     error::DatagalaxError,
@@ -30,7 +31,7 @@ pub struct ClaimRewards {
 /// 3. Grant the sum under today's terms; `withdraw` pays it as it vests.
 #[inline(never)]
 pub fn claim_rewards(ctx: &mut Context<ClaimRewards>, rows: &[u8; ROWS / 8]) -> Result<()> {
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1.
     accounts.network.require_running(now)?;

@@ -1,6 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
     constants::BPS,
     error::DatagalaxError,
@@ -52,7 +53,7 @@ pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, named: &[u8]) -> Result<(
     }
 
     // 3. One wallet in both roles is paid once: its token account cannot be passed twice.
-    let now = Clock::get()?.unix_timestamp;
+    let now = now()?;
     let limit = accounts.network.parameters.breaker_limits[usize::from(VaultLedger::REWARDS)];
     let paid = amount.min(accounts.vault.ledger.room(limit, now));
     require!(amount > 0, DatagalaxError::NothingToPay);
