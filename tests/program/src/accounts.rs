@@ -11,10 +11,11 @@ use solana_pubkey::Pubkey;
 
 use crate::{World, addresses, addresses::Vault};
 
-/// Where the tickets' count lies in the set's account: behind the discriminator and the head.
-pub const SET_LEN_OFFSET: usize = 8 + size_of::<CheckerSetHeader>();
-/// Where the tickets begin (the count is padded to 8 bytes).
-pub const TICKETS_OFFSET: usize = (SET_LEN_OFFSET + 4).next_multiple_of(8);
+/// Where the tickets begin: behind the discriminator and the head.
+pub const TICKETS_OFFSET: usize = 8 + size_of::<CheckerSetHeader>();
+
+/// Bytes of a full-length block.
+pub const BLOCK_SPACE: usize = 8 + size_of::<Block>();
 
 impl World {
     /// An account that must exist.
@@ -99,13 +100,13 @@ impl World {
     /// A full-length block.
     pub fn block(&self, index: u32) -> Box<Block> {
         let account = self.account(&addresses::block(index));
-        assert_eq!(account.data.len(), Block::SPACE, "block {index} has its full length");
+        assert_eq!(account.data.len(), BLOCK_SPACE, "block {index} has its full length");
         Box::new(self.read(&addresses::block(index)))
     }
 
     /// Whether the block is there in full.
     pub fn is_full(&self, index: u32) -> bool {
-        self.account(&addresses::block(index)).data.len() == Block::SPACE
+        self.account(&addresses::block(index)).data.len() == BLOCK_SPACE
     }
 
     /// Head of the ticket set.
@@ -116,16 +117,16 @@ impl World {
     /// All tickets by slot.
     pub fn tickets(&self) -> Vec<Ticket> {
         let data = self.account(&addresses::checker_set()).data;
-        let count = u32::from_le_bytes(data[SET_LEN_OFFSET..SET_LEN_OFFSET + 4].try_into().expect("4 bytes")) as usize;
+        let count = self.set().slots as usize;
         let size = size_of::<Ticket>();
         (0..count)
             .map(|i| bytemuck::pod_read_unaligned(&data[TICKETS_OFFSET + i * size..TICKETS_OFFSET + (i + 1) * size]))
             .collect()
     }
 
-    /// Pauses or unpauses the network behind the program's back (its instruction is not built yet).
+    /// Pauses or unpauses the network behind the program's back, so that a test of something else need not pass time.
     pub fn set_paused(&mut self, paused: bool) {
-        self.patch_as::<Network>(&addresses::network(), |n| n.paused = u8::from(paused));
+        self.patch_as::<Network>(&addresses::network(), |n| n.paused_until = if paused { i64::MAX } else { 0 });
     }
 
     /// Base units accrued by all rows of a block.

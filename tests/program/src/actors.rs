@@ -3,12 +3,16 @@
 use datagalax::{
     constants::{MAX_AMOUNT, ROWS},
     instructions::{CreateClassArgs, RegisterContainerArgs},
-    state::Network,
+    state::{ClassTerms, Network},
 };
 use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 
-use crate::{World, addresses, instructions, settings::ATH, world::Key};
+use crate::{
+    World, addresses, instructions,
+    settings::ATH,
+    world::{Key, named_key},
+};
 
 /// Base units that every actor's token account starts with.
 pub const PURSE: u64 = MAX_AMOUNT;
@@ -51,25 +55,52 @@ pub struct Checker {
     pub operator_account: Pubkey,
 }
 
+/// A registered indexer.
+#[derive(Clone)]
+pub struct Indexer {
+    /// Id.
+    pub id: u32,
+    /// Cold key.
+    pub owner: Key,
+    /// Hot key: signs matches.
+    pub operator: Key,
+    /// Payout wallet.
+    pub payout: Pubkey,
+    /// The owner's token account.
+    pub from: Pubkey,
+    /// The payout wallet's token account.
+    pub to: Pubkey,
+}
+
+/// A user.
+#[derive(Clone)]
+pub struct User {
+    /// The wallet.
+    pub key: Key,
+    /// Its token account: pays and is paid.
+    pub from: Pubkey,
+}
+
 /// A class's arguments: 10 ATH a unit.
 pub fn class_args(id: u16, unit_weight: u16) -> CreateClassArgs {
     let mut name = [0; 32];
     name[..4].copy_from_slice(b"test");
-    CreateClassArgs {
-        id,
-        name,
+    let terms = ClassTerms {
         stake_base: 10 * ATH,
-        unit_weight,
         minimum_vram: 1 << 30,
         reference_throughput: u64::from(unit_weight).max(1) * 1_000,
-    }
+        unit_weight,
+        active: 1,
+        reserved: [0; 5],
+    };
+    CreateClassArgs { id, name, terms }
 }
 
 /// A container's arguments.
 pub fn container_args(fingerprint: [u8; 32], gpus: u8) -> RegisterContainerArgs {
     RegisterContainerArgs {
         fingerprint,
-        operator: crate::world::address_of(&[b"container operator", &fingerprint]),
+        operator: container_operator(&fingerprint).pubkey(),
         spec_hash: [7; 32],
         gpus,
         latitude: 5_236,
@@ -79,6 +110,12 @@ pub fn container_args(fingerprint: [u8; 32], gpus: u8) -> RegisterContainerArgs 
         minimum_lease: 600,
         endpoint: "http://127.0.0.1:9000".into(),
     }
+}
+
+/// The key that starts leases of the container with this fingerprint.
+pub fn container_operator(fingerprint: &[u8; 32]) -> Key {
+    let name: String = fingerprint.iter().map(|b| format!("{b:02x}")).collect();
+    named_key(&format!("container operator {name}"))
 }
 
 /// A fingerprint from a number.
@@ -163,11 +200,49 @@ impl World {
         checker
     }
 
+    /// The keys and token accounts of an indexer that is not registered yet.
+    pub fn indexer_to_be(&mut self) -> Indexer {
+        let (owner, operator) = (self.actor("indexer"), self.actor("indexer operator"));
+        let payout = self.actor("indexer payout").pubkey();
+        let mint = self.mint;
+        Indexer {
+            id: self.network().indexers,
+            from: self.put_token_account(&mint, &owner.pubkey(), PURSE, "purse"),
+            to: self.put_token_account(&mint, &payout, 0, ""),
+            owner,
+            operator,
+            payout,
+        }
+    }
+
+    /// Registers an indexer.
+    pub fn indexer(&mut self) -> Indexer {
+        let indexer = self.indexer_to_be();
+        let register = instructions::register_indexer(self, &indexer, "https://indexer.example");
+        self.must(&[register], &[&indexer.owner]);
+        indexer
+    }
+
+    /// A user with a full purse.
+    pub fn user(&mut self) -> User {
+        let key = self.actor("user");
+        let mint = self.mint;
+        let from = self.put_token_account(&mint, &key.pubkey(), PURSE / 8, "");
+        User { key, from }
+    }
+
+    /// The key that starts a container's leases, for containers registered with [`container_args`].
+    pub fn container_operator(&mut self, fingerprint: &[u8; 32]) -> Key {
+        let key = container_operator(fingerprint);
+        self.give_lamports(&key.pubkey());
+        key
+    }
+
     /// Creates the next block in full, paid by the world's payer.
     pub fn grown_block(&mut self) -> u32 {
         let (index, payer) = (self.network().blocks, self.payer.pubkey());
         let mut all = vec![instructions::create_block(&payer, index)];
-        all.extend((0..3).map(|_| instructions::grow_block(&payer, index)));
+        all.extend((0..4).map(|_| instructions::grow_block(&payer, index)));
         self.must(&all, &[]);
         assert!(self.is_full(index));
         index

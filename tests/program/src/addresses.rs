@@ -18,6 +18,13 @@ pub const CLOCK: Pubkey = Pubkey::from_str_const("SysvarC1ock1111111111111111111
 /// Sysvar: hashes of recent slots.
 pub const SLOT_HASHES: Pubkey = Pubkey::from_str_const("SysvarS1otHashes111111111111111111111111111");
 
+/// Token-2022.
+pub const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
+/// Sysvar: the transaction's instructions.
+pub const INSTRUCTIONS: Pubkey = Pubkey::from_str_const("Sysvar1nstructions1111111111111111111111111");
+/// Signs the program's calls of itself that record events; the program's own test holds it to its seeds.
+pub const EVENT_AUTHORITY: Pubkey = datagalax::checked::EVENT_AUTHORITY;
+
 /// A vault by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vault {
@@ -99,4 +106,24 @@ pub fn checker(id: u32) -> Pubkey {
 /// An epoch.
 pub fn epoch(number: u32) -> Pubkey {
     derive(&[b"epoch", &number.to_le_bytes()])
+}
+
+/// A lease of a user.
+pub fn lease(user: &Pubkey, nonce: u64) -> Pubkey {
+    derive(&[b"lease", user.as_ref(), &nonce.to_le_bytes()])
+}
+
+/// A case against a container.
+pub fn case(container: &Pubkey, epoch: u32, kind: u8) -> Pubkey {
+    derive(&[b"case", container.as_ref(), &epoch.to_le_bytes(), &[kind]])
+}
+
+/// An indexer.
+pub fn indexer(id: u32) -> Pubkey {
+    derive(&[b"indexer", &id.to_le_bytes()])
+}
+
+/// A keeper's account.
+pub fn keeper(wallet: &Pubkey) -> Pubkey {
+    derive(&[b"keeper", wallet.as_ref()])
 }

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use anchor_lang::Discriminator;
+use bytemuck::Pod;
 use datagalax::{
     constants::{NONE, ROWS},
     math::nominal_weight,
-    state::{Row, Ticket},
+    state::{Case, Checker, Container, Epoch, Indexer, Keeper, Lease, Provider, Row, Ticket},
 };
+use solana_account::ReadableAccount;
+use solana_pubkey::Pubkey;
 
 use crate::{World, addresses, addresses::Vault};
 
@@ -15,51 +19,85 @@ use crate::{World, addresses, addresses::Vault};
 pub struct Books {
     /// Reserved by epochs that are not released, and not credited.
     pub reserved: u64,
-    /// Credited by all epochs.
+    /// Credited to rows and tickets by all epochs whose accounts are still there.
     pub credited: u64,
     /// Credited and not claimed: rows and tickets.
     pub held: u64,
-    /// Claimed by providers and checkers.
-    pub paid: u64,
-    /// Staked by providers and checkers.
+    /// Claimed by providers (into vesting) and checkers.
+    pub claimed: u64,
+    /// Taken from rows by cases.
+    pub accrual_taken: u64,
+    /// Granted to providers, not withdrawn and not taken.
+    pub granted: u64,
+    /// Owed to keepers and the treasury.
+    pub fees: u64,
+    /// Staked by providers, checkers and indexers, and credited to users out of stake.
     pub staked: u64,
+    /// Escrowed and owed: held by leases, refunds, shares of providers and indexers.
+    pub escrowed: u64,
 }
 
 impl World {
+    /// All accounts of a type, by address.
+    pub fn all<T: Pod + Discriminator>(&self) -> Vec<(Pubkey, T)> {
+        let accounts = &self.svm.accounts_db().inner;
+        let mut found: Vec<(Pubkey, T)> = accounts
+            .iter()
+            .filter(|(_, a)| *a.owner() == datagalax::ID && a.data().get(..8) == Some(T::DISCRIMINATOR))
+            .filter(|(_, a)| a.data().len() == 8 + size_of::<T>())
+            .map(|(address, a)| (*address, bytemuck::pod_read_unaligned(&a.data()[8..])))
+            .collect();
+        found.sort_by_key(|(address, _)| *address);
+        found
+    }
+
     /// Adds up all accounts.
     pub fn books(&self) -> Books {
         let network = self.network();
-        let mut books = Books::default();
-        let mut last = 0;
-        for number in 0..=network.current_epoch.checked_add(1).map_or(0, |n| n) {
-            if !self.has_epoch(number) {
-                continue;
-            }
-            last = number;
-            let epoch = self.epoch(number);
+        let mut books = Books { fees: network.treasury_due, ..Books::default() };
+        for (_, epoch) in self.all::<Epoch>() {
+            let number = epoch.number;
+            assert!(number <= network.current_epoch, "no epoch lies beyond the current one");
             assert!(epoch.container_credited <= epoch.container_pool, "epoch {number} credits rows beyond their share");
             assert!(epoch.checker_credited <= epoch.checker_pool, "epoch {number} credits seats beyond their share");
-            assert!(epoch.container_pool + epoch.checker_pool <= epoch.pool);
-            books.credited += epoch.credited();
+            assert!(epoch.keeper_credited <= epoch.treasury_pool, "epoch {number} credits keepers beyond the treasury");
+            assert!(epoch.container_pool + epoch.checker_pool + epoch.treasury_pool <= epoch.pool);
+            books.credited += epoch.container_credited + epoch.checker_credited;
             if epoch.released == 0 {
                 books.reserved += epoch.pool - epoch.credited();
             }
         }
-        assert!(network.current_epoch == NONE || last == network.current_epoch, "no epoch lies beyond the current one");
         for block in (0..network.blocks).filter(|b| self.is_full(*b)) {
             books.held += self.accrued(block);
         }
         books.held += self.tickets().iter().map(|t| t.accrued).sum::<u64>();
-        for id in 0..network.providers {
-            let provider = self.provider(id);
-            books.paid += provider.claimed;
+        for (_, provider) in self.all::<Provider>() {
+            books.claimed += provider.claimed;
+            books.granted += provider.owed_grants().expect("no more was paid or taken than claimed");
+            let ring: u64 = provider.grants.iter().map(|g| g.amount - g.taken).sum();
+            assert_eq!(books_of(&provider), provider.matured + ring - provider.withdrawn, "grants of {}", provider.id);
+            assert!(provider.locked + provider.unbonding <= provider.staked, "stake of {}", provider.id);
+            let asked: u64 = provider.unbonding_entries.iter().map(|e| e.amount).sum();
+            assert_eq!(asked, provider.unbonding, "requests of {}", provider.id);
             books.staked += provider.staked;
+            books.escrowed += provider.lease_due;
         }
-        for id in 0..network.checkers {
-            let checker = self.checker(id);
-            books.paid += checker.claimed;
+        for (_, checker) in self.all::<Checker>() {
+            books.claimed += checker.claimed;
             books.staked += checker.staked;
         }
+        for (_, indexer) in self.all::<Indexer>() {
+            books.staked += indexer.staked;
+            books.escrowed += indexer.due;
+        }
+        books.fees += self.all::<Keeper>().iter().map(|(_, k)| k.due).sum::<u64>();
+        for (address, lease) in self.all::<Lease>() {
+            let held = lease.escrowed - lease.paid - lease.fee - lease.refunded;
+            assert!(lease.status != Lease::SETTLED || held == 0, "a settled lease keeps nothing: {address}");
+            books.escrowed += held + lease.refunded - lease.withdrawn;
+            books.staked += lease.compensation - lease.compensation_withdrawn;
+        }
+        books.accrual_taken = self.all::<Case>().iter().map(|(_, c)| c.accrual_taken).sum();
         books
     }
 
@@ -67,7 +105,9 @@ impl World {
     #[track_caller]
     pub fn check_books(&self) {
         let books = self.books();
-        assert_eq!(books.credited, books.held + books.paid, "credited = held + paid");
+        if !self.forgetful {
+            assert_eq!(books.credited, books.held + books.claimed + books.accrual_taken, "credited = held + claimed + taken");
+        }
         for name in Vault::ALL {
             let ledger = self.ledger(name);
             let held = self.balance(&addresses::vault(name));
@@ -77,13 +117,39 @@ impl World {
         }
         assert_eq!(
             self.ledger(Vault::Rewards).liabilities,
-            books.reserved + books.held,
-            "rewards promised = reserved + held"
+            books.reserved + books.held + books.granted + books.fees,
+            "rewards promised = reserved + held + granted + fees"
         );
-        assert_eq!(self.ledger(Vault::Rewards).total_out, books.paid, "all that left was claimed");
         assert_eq!(self.ledger(Vault::Stake).liabilities, books.staked, "stake promised = stakes");
+        assert_eq!(self.ledger(Vault::Escrow).liabilities, books.escrowed, "escrow promised = leases");
         self.check_counters();
         self.check_set();
+        self.check_containers();
+    }
+
+    fn check_containers(&self) {
+        let containers = self.all::<Container>();
+        for (_, provider) in self.all::<Provider>() {
+            let own: Vec<_> = containers.iter().filter(|(_, c)| c.provider == provider.id).collect();
+            assert_eq!(provider.containers as usize, own.len(), "containers of {}", provider.id);
+            assert_eq!(provider.locked, own.iter().map(|(_, c)| c.locked_stake).sum::<u64>(), "locked of {}", provider.id);
+        }
+        let leases = self.all::<Lease>();
+        for (address, container) in containers {
+            let row = self.block(container.block).rows[usize::from(container.row)];
+            assert_eq!(row.provider, container.provider, "{address} and its row");
+            assert_eq!(row.flags & Row::HALTED != 0, container.status == 1, "{address} is halted with its row");
+            let ended = leases.iter().filter(|(_, l)| l.container == address && l.status == Lease::ENDED).count();
+            assert_eq!(container.unsettled as usize, ended, "unsettled leases of {address}");
+            let running: Vec<_> =
+                leases.iter().filter(|(_, l)| l.container == address && l.status < Lease::ENDED).map(|(a, _)| *a).collect();
+            assert!(running.len() <= 1, "{address} has one lease at a time");
+            assert_eq!(running.first().copied().unwrap_or_default(), container.lease, "the lease of {address}");
+        }
+        for (_, indexer) in self.all::<Indexer>() {
+            let open = leases.iter().filter(|(_, l)| l.indexer == indexer.id && l.status != Lease::SETTLED).count();
+            assert_eq!(indexer.open_leases as usize, open, "open leases of indexer {}", indexer.id);
+        }
     }
 
     fn check_counters(&self) {
@@ -112,38 +178,39 @@ impl World {
 
     fn check_set(&self) {
         let (set, tickets) = (self.set(), self.tickets());
-        assert_eq!(set.live + set.pending + set.free, tickets.len() as u32, "every ticket is in one list");
+        let count = |status: &[u8]| tickets.iter().filter(|t| status.contains(&t.status)).count() as u32;
+        assert_eq!(set.live, count(&[Ticket::LIVE, Ticket::LEAVING, Ticket::RETIRING]), "seated tickets");
+        assert_eq!(set.free, count(&[Ticket::FREE]), "free slots");
         let order: HashSet<u32> = tickets[..set.live as usize].iter().map(|t| t.order).collect();
         assert_eq!(order.len(), set.live as usize, "no ticket is in the order twice");
         for (position, entry) in tickets[..set.live as usize].iter().enumerate() {
             let ticket = &tickets[entry.order as usize];
-            assert_eq!((ticket.position, ticket.status), (position as u32, Ticket::LIVE), "the order and the tickets agree");
+            assert!(ticket.is_seated() && ticket.position == position as u32, "the order and the tickets agree");
         }
-        let (mut waiting, mut slot, mut last) = (0, set.pending_head, NONE);
-        while slot != NONE {
-            assert_eq!(tickets[slot as usize].status, Ticket::WAITING);
-            (waiting, last, slot) = (waiting + 1, slot, tickets[slot as usize].next);
-            assert!(waiting <= set.pending, "the waiting list has an end");
+        for (name, status, length, head, tail) in [
+            ("waiting", Ticket::WAITING, set.pending, set.pending_head, set.pending_tail),
+            ("leaving", Ticket::LEAVING, set.leaving, set.leaving_head, set.leaving_tail),
+            ("retiring", Ticket::RETIRING, set.retiring, set.retiring_head, set.retiring_tail),
+            ("free", Ticket::FREE, set.free, set.free_head, NONE),
+        ] {
+            let (mut seen, mut slot, mut last) = (0, head, NONE);
+            while slot != NONE {
+                assert_eq!(tickets[slot as usize].status, status, "a ticket in the {name} list");
+                (seen, last, slot) = (seen + 1, slot, tickets[slot as usize].next);
+                assert!(seen <= length, "the {name} list has an end");
+            }
+            assert_eq!(seen, count(&[status]), "the {name} list holds all of them");
+            assert_eq!(seen, length, "the {name} list is counted");
+            assert!(status == Ticket::FREE || last == tail, "the end of the {name} list");
         }
-        assert_eq!((waiting, last), (set.pending, set.pending_tail), "the waiting list");
-        for id in 0..self.network().checkers {
-            let held = tickets.iter().filter(|t| t.checker == id).count();
-            assert_eq!(self.checker(id).tickets as usize, held, "tickets of checker {id}");
+        for (_, checker) in self.all::<Checker>() {
+            let held: Vec<_> = tickets.iter().filter(|t| t.status != Ticket::FREE && t.checker == checker.id).collect();
+            assert_eq!(checker.tickets as usize, held.len(), "tickets of checker {}", checker.id);
+            assert_eq!(checker.staked, held.iter().map(|t| t.price).sum::<u64>(), "stake of checker {}", checker.id);
         }
-        let locked: u64 = (0..self.network().providers).map(|id| self.provider(id).locked).sum();
-        let containers: u64 = self.containers_locked();
-        assert_eq!(locked, containers, "locked stake = what containers locked");
     }
+}
 
-    fn containers_locked(&self) -> u64 {
-        use anchor_lang::Discriminator;
-        use datagalax::state::Container;
-        use solana_account::ReadableAccount;
-        let accounts = &self.svm.accounts_db().inner;
-        accounts
-            .values()
-            .filter(|a| *a.owner() == datagalax::ID && a.data().get(..8) == Some(Container::DISCRIMINATOR))
-            .map(|a| bytemuck::pod_read_unaligned::<Container>(&a.data()[8..8 + size_of::<Container>()]).locked_stake)
-            .sum()
-    }
+fn books_of(provider: &Provider) -> u64 {
+    provider.claimed - provider.taken - provider.withdrawn
 }

@@ -16,7 +16,7 @@ pub mod time;
 pub mod tokens;
 pub mod world;
 
-pub use actors::{Checker, Provider};
+pub use actors::{Checker, Indexer, Provider, User};
 pub use reports::Report;
 pub use send::{Failure, Outcome};
 pub use settings::Settings;

@@ -39,13 +39,19 @@ pub struct Failure {
 pub const ERRORS: &[DatagalaxError] = {
     use DatagalaxError::*;
     &[
-        Overflow, InvariantViolated, Unauthorized, NotUpgradeAuthority, MintRefused, ParameterOutOfBounds, WindowsDoNotFit,
-        NotStarted, Paused, WrongAccount, BadAmount, ClassTooHeavy, ClassInactive, StakeTooLow, BlockNotFull, BlockFull,
-        FreeRowsLeft, NoFreeRow, BadEndpoint, BadContainer, BadTicketCount, WrongEpoch, NotAdvanced, AlreadyAdvanced,
-        ChurnPending, NothingToChurn, AlreadyDrawn, TooEarlyToDraw, EpochVoid, NotDrawn, AlreadySeated, NotSeated, BlockEmpty,
-        NoSuchSeat, OutsideCommitWindow, EmptyCommitment, CheckerRequired, OutsideRevealWindow, NotCommitted, AlreadyRevealed,
-        CommitmentMismatch, OutsideTallyWindow, AlreadyTallied, NoRows, NotYourRow, NothingToPay, NotYourTicket, BadSlotHashes,
-        CurrentEpochRequired, PreviousEpochRequired,
+        Overflow, InvariantViolated, Unauthorized, NotUpgradeAuthority, MintRefused, ParameterOutOfBounds,
+        WindowsDoNotFit, NotStarted, Paused, WrongAccount, BadAmount, ClassTooHeavy, ClassInactive, StakeTooLow,
+        BlockNotFull, BlockFull, FreeRowsLeft, NoFreeRow, BadEndpoint, BadContainer, BadTicketCount, WrongEpoch,
+        NotAdvanced, AlreadyAdvanced, ChurnPending, NothingToChurn, AlreadyDrawn, TooEarlyToDraw, EpochVoid, NotDrawn,
+        AlreadySeated, NotSeated, BlockEmpty, NoSuchSeat, OutsideCommitWindow, EmptyCommitment, CheckerRequired,
+        OutsideRevealWindow, NotCommitted, AlreadyRevealed, CommitmentMismatch, OutsideTallyWindow, AlreadyTallied,
+        NoRows, NotYourRow, NothingToPay, NotYourTicket, BadSlotHashes, CurrentEpochRequired, PreviousEpochRequired,
+        AlreadyExists, MintExtensionRefused, NothingPending, TimeLocked, GridChangePending, TooManyVestingTerms,
+        GuardianRests, NotPaused, NotNamed, TooManyRequests, BreakerOpen, ContainerHalted, NotHalted, AlreadyLeaving,
+        ContainerLeased, ContainerAccused, NotLeaving, BadMaintenance, TicketNotInOrder, TicketResting, NotAccepting,
+        NotLive, TooDear, BadDuration, WrongLeaseState, StartTimedOut, StartNotTimedOut, NotServedTooLate, LeaseRunning,
+        NothingToSettle, UsageWentBack, MatchMissing, MatchMismatch, IndexerLeaving, NotAccused, CaseOpen, CaseClosed,
+        NoBreach, BreachedToday, TooFewTickets, NotDone, CaseExists,
     ]
 };
 

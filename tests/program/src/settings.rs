@@ -49,6 +49,9 @@ pub fn parameters() -> Parameters {
         ticket_price: 100 * ATH,
         max_rate: Rate { hi: 1 << 40, lo: 0 },
         max_seat_pay: 1 << 50,
+        keeper_fee: 0,
+        indexer_stake: 50 * ATH,
+        breaker_limits: [1 << 56; 3],
         draw_delay: 2,
         commit_lead: 10,
         reveal_window: 15,
@@ -84,7 +87,6 @@ impl Settings {
             emission: self.emission,
             decay_bps: self.decay_bps,
             decay_every: self.decay_every,
-            breaker_limit: 1 << 56,
             vesting: VestingTerms {
                 id: 1,
                 immediate_bps: 3_000,

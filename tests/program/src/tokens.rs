@@ -5,7 +5,7 @@ use solana_pubkey::Pubkey;
 
 use crate::{
     World,
-    addresses::{ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM},
+    addresses::ASSOCIATED_TOKEN_PROGRAM,
 };
 
 /// Bytes of a mint.
@@ -48,13 +48,13 @@ impl MintData {
 impl World {
     /// Writes a mint at an address.
     pub fn put_mint(&mut self, address: Pubkey, mint: MintData) {
-        self.put(address, TOKEN_PROGRAM, mint.bytes());
+        self.put(address, self.token_program, mint.bytes());
     }
 
     /// Writes a token account with a balance: the wallet's associated one, or with a `tag` an odd one.
     pub fn put_token_account(&mut self, mint: &Pubkey, owner: &Pubkey, amount: u64, tag: &str) -> Pubkey {
         let address = if tag.is_empty() {
-            Pubkey::find_program_address(&[owner.as_ref(), TOKEN_PROGRAM.as_ref(), mint.as_ref()], &ASSOCIATED_TOKEN_PROGRAM)
+            Pubkey::find_program_address(&[owner.as_ref(), self.token_program.as_ref(), mint.as_ref()], &ASSOCIATED_TOKEN_PROGRAM)
                 .0
         } else {
             crate::world::address_of(&[b"token account", mint.as_ref(), owner.as_ref(), tag.as_bytes()])
@@ -64,14 +64,14 @@ impl World {
         data[32..64].copy_from_slice(owner.as_ref());
         data[64..72].copy_from_slice(&amount.to_le_bytes());
         data[108] = 1;
-        self.put(address, TOKEN_PROGRAM, data);
+        self.put(address, self.token_program, data);
         address
     }
 
     /// Balance of a token account, base units.
     pub fn balance(&self, address: &Pubkey) -> u64 {
         let account = self.account(address);
-        assert_eq!(account.owner, TOKEN_PROGRAM, "{address} is a token account");
+        assert_eq!(account.owner, self.token_program, "{address} is a token account");
         u64::from_le_bytes(account.data[64..72].try_into().expect("8 bytes"))
     }
 

@@ -35,6 +35,12 @@ pub struct World {
     pub payer: Key,
     /// The mint of $ATH.
     pub mint: Pubkey,
+    /// The token program that owns it.
+    pub token_program: Pubkey,
+    /// The wallet whose keeper's account is named where a keeper may be.
+    pub keeper: Option<Pubkey>,
+    /// Set once accounts were closed: sums over all of history are not to be had any more.
+    pub forgetful: bool,
     /// Start of epoch 0, seconds.
     pub start: i64,
     pub(crate) now: i64,
@@ -149,6 +155,9 @@ impl World {
             authority: named_key("authority"),
             payer: named_key("payer"),
             mint: address_of(&[b"mint"]),
+            token_program: addresses::TOKEN_PROGRAM,
+            keeper: None,
+            forgetful: false,
             start: BEGIN + settings.start_in,
             now: BEGIN,
             extra_slots: 0,

@@ -21,6 +21,9 @@ pub struct Vault {
     pub token_program: TokenProgram,
 }
 
+/// The addresses of a vault's accounts, for clients.
+pub use __client_accounts_vault::Vault as VaultAddresses;
+
 impl Vault {
     /// Refuses accounts that are not those of this kind of vault.
     ///
