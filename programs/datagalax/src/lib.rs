@@ -171,7 +171,12 @@ pub mod datagalax {
 
     /// Registers a checker.
     #[discrim = 30]
-    pub fn register_checker(ctx: &mut Context<RegisterChecker>, operator: Address, payout: Address, commission_bps: u16) -> Result<()> {
+    pub fn register_checker(
+        ctx: &mut Context<RegisterChecker>,
+        operator: Address,
+        payout: Address,
+        commission_bps: u16,
+    ) -> Result<()> {
         instructions::register_checker(ctx, &operator, &payout, commission_bps)
     }
 
@@ -189,7 +194,14 @@ pub mod datagalax {
 
     /// Reveals a seat's report: 256 availabilities, 256 capacities, 256 tokens.
     #[discrim = 33]
-    pub fn reveal_report(ctx: &mut Context<RevealReport>, epoch: u32, seat: u8, salt: &[u8; 32], evidence_root: &[u8; 32], values: &[u8; REPORT_LEN]) -> Result<()> {
+    pub fn reveal_report(
+        ctx: &mut Context<RevealReport>,
+        epoch: u32,
+        seat: u8,
+        salt: &[u8; 32],
+        evidence_root: &[u8; 32],
+        values: &[u8; REPORT_LEN],
+    ) -> Result<()> {
         instructions::reveal_report(ctx, epoch, seat, salt, evidence_root, values)
     }
 
@@ -381,7 +393,12 @@ pub mod datagalax {
 
     /// Registers an indexer and stakes for it.
     #[discrim = 90]
-    pub fn register_indexer(ctx: &mut Context<RegisterIndexer>, operator: Address, payout: Address, endpoint: alloc::string::String) -> Result<()> {
+    pub fn register_indexer(
+        ctx: &mut Context<RegisterIndexer>,
+        operator: Address,
+        payout: Address,
+        endpoint: alloc::string::String,
+    ) -> Result<()> {
         instructions::register_indexer(ctx, &operator, &payout, &endpoint)
     }
 

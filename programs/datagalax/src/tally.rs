@@ -238,7 +238,8 @@ fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> Standing {
         Some(cap) => {
             // A tenant has the GPUs: what counts is the last measurement without one, while it is fresh.
             standing.capacity = row.full_capacity;
-            let fresh = row.full_capacity_epoch != NONE && epoch.saturating_sub(row.full_capacity_epoch) <= rules.capacity_epochs;
+            let fresh =
+                row.full_capacity_epoch != NONE && epoch.saturating_sub(row.full_capacity_epoch) <= rules.capacity_epochs;
             standing.cap = if fresh { cap } else { 0 };
         }
         None => {

@@ -106,7 +106,11 @@ impl World {
     pub fn check_books(&self) {
         let books = self.books();
         if !self.forgetful {
-            assert_eq!(books.credited, books.held + books.claimed + books.accrual_taken, "credited = held + claimed + taken");
+            assert_eq!(
+                books.credited,
+                books.held + books.claimed + books.accrual_taken,
+                "credited = held + claimed + taken"
+            );
         }
         for name in Vault::ALL {
             let ledger = self.ledger(name);

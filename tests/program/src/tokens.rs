@@ -3,10 +3,7 @@
 use solana_account::Account;
 use solana_pubkey::Pubkey;
 
-use crate::{
-    World,
-    addresses::ASSOCIATED_TOKEN_PROGRAM,
-};
+use crate::{World, addresses::ASSOCIATED_TOKEN_PROGRAM};
 
 /// Bytes of a mint.
 pub const MINT_LEN: usize = 82;
@@ -54,8 +51,11 @@ impl World {
     /// Writes a token account with a balance: the wallet's associated one, or with a `tag` an odd one.
     pub fn put_token_account(&mut self, mint: &Pubkey, owner: &Pubkey, amount: u64, tag: &str) -> Pubkey {
         let address = if tag.is_empty() {
-            Pubkey::find_program_address(&[owner.as_ref(), self.token_program.as_ref(), mint.as_ref()], &ASSOCIATED_TOKEN_PROGRAM)
-                .0
+            Pubkey::find_program_address(
+                &[owner.as_ref(), self.token_program.as_ref(), mint.as_ref()],
+                &ASSOCIATED_TOKEN_PROGRAM,
+            )
+            .0
         } else {
             crate::world::address_of(&[b"token account", mint.as_ref(), owner.as_ref(), tag.as_bytes()])
         };

@@ -157,10 +157,7 @@ impl CheckerSet {
         // SAFETY: as in `deref_mut` and `tickets_mut`; the head ends where the tickets begin.
         unsafe {
             let data = self.view.data_mut_ptr();
-            (
-                &mut *data.add(super::DISCRIMINATOR_LEN).cast(),
-                core::slice::from_raw_parts_mut(data.add(HEAD).cast(), slots),
-            )
+            (&mut *data.add(super::DISCRIMINATOR_LEN).cast(), core::slice::from_raw_parts_mut(data.add(HEAD).cast(), slots))
         }
     }
 

@@ -61,9 +61,7 @@ impl PartyAccount {
 #[inline(never)]
 fn check_party(view: &AccountView, writable: bool) -> Result<()> {
     let tag = tag_of(view);
-    for (kind, space) in
-        [(Provider::TAG, Provider::SPACE), (Checker::TAG, Checker::SPACE), (Indexer::TAG, Indexer::SPACE)]
-    {
+    for (kind, space) in [(Provider::TAG, Provider::SPACE), (Checker::TAG, Checker::SPACE), (Indexer::TAG, Indexer::SPACE)] {
         if tag == Some(kind) {
             return check(view, kind, space, writable);
         }

@@ -3,8 +3,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, Mint, TokenAccount, TokenProgram, Transfer},
+    clock::now,
     constants::MAX_AMOUNT,
     error::DatagalaxError,
     state::{Network, VaultLedger},
@@ -66,7 +66,8 @@ impl Vault {
     pub fn pay_out(&mut self, network: &Account<Network>, to: &AccountView, owed: u64) -> Result<u64> {
         require!(owed > 0, DatagalaxError::NothingToPay);
         let now = now()?;
-        let limit = *network.parameters.breaker_limits.get(usize::from(self.ledger.kind)).ok_or(DatagalaxError::WrongAccount)?;
+        let limit =
+            *network.parameters.breaker_limits.get(usize::from(self.ledger.kind)).ok_or(DatagalaxError::WrongAccount)?;
         let amount = owed.min(self.ledger.room(limit, now));
         require!(amount > 0, DatagalaxError::BreakerOpen);
         self.ledger.pay(amount, now)?;
@@ -77,13 +78,7 @@ impl Vault {
 
     /// Moves tokens out under the network's signature.
     pub fn transfer_out(&self, network: &Account<Network>, to: &AccountView, amount: u64) {
-        Transfer {
-            program: &self.token_program,
-            from: &self.vault,
-            mint: &self.mint,
-            to,
-            authority: network.account(),
-        }
-        .run(amount, Some(network.bump));
+        Transfer { program: &self.token_program, from: &self.vault, mint: &self.mint, to, authority: network.account() }
+            .run(amount, Some(network.bump));
     }
 }

@@ -202,7 +202,8 @@ impl Row {
     pub fn cap_of(&self, epoch: u32) -> Option<u64> {
         let parity = (epoch & 1) as usize;
         let kept = (self.capped_epochs[parity] == epoch).then_some(self.capped[parity]);
-        let current = (self.lease_from != NONE && self.lease_from <= epoch && epoch <= self.lease_until).then_some(self.lease_cap);
+        let current =
+            (self.lease_from != NONE && self.lease_from <= epoch && epoch <= self.lease_until).then_some(self.lease_cap);
         match (kept, current) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (kept, current) => kept.or(current),

@@ -45,9 +45,7 @@ impl Checker {
     /// [`DatagalaxError::InvariantViolated`].
     pub fn invariant(&self) -> Result<()> {
         require!(
-            self.version == VERSION
-                && u64::from(self.commission_bps) <= BPS
-                && (self.tickets > 0 || self.staked == 0),
+            self.version == VERSION && u64::from(self.commission_bps) <= BPS && (self.tickets > 0 || self.staked == 0),
             DatagalaxError::InvariantViolated
         );
         Ok(())

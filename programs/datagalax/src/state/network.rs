@@ -231,7 +231,9 @@ impl Network {
         let kept = self.vesting_terms;
         // Over when terms followed them so long ago that every grant of theirs has vested, whatever its provider did since.
         let is_over = |t: &VestingTerms| {
-            kept.iter().any(|next| next.id != 0 && next.from_day > t.from_day && next.from_day.saturating_add(VESTING_DAYS) <= today)
+            kept.iter().any(|next| {
+                next.id != 0 && next.from_day > t.from_day && next.from_day.saturating_add(VESTING_DAYS) <= today
+            })
         };
         let slot = kept.iter().position(|t| t.id == 0 || t.from_day == from_day || is_over(t));
         let slot = slot.ok_or(DatagalaxError::TooManyVestingTerms)?;

@@ -30,13 +30,7 @@ fn behind(world: &World, lease: &Pubkey) -> Behind {
 }
 
 /// `open_lease` of a container by a user, matched by an indexer or by nobody.
-pub fn open_lease(
-    world: &World,
-    user: &User,
-    container: &Pubkey,
-    indexer: Option<u32>,
-    args: OpenLeaseArgs,
-) -> Instruction {
+pub fn open_lease(world: &World, user: &User, container: &Pubkey, indexer: Option<u32>, args: OpenLeaseArgs) -> Instruction {
     let block = world.read::<datagalax::state::Container>(container).block;
     build(
         accounts::OpenLease {

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, Kind, create},
     clock::now,
-    checked::{Account, Kind, create, EventAuthority},
     constants::{GROWTH_STEP, NONE, seed},
     error::DatagalaxError,
     events::BlockCreated,

@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::slash;
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet, EventAuthority},
+    clock::now,
     constants::{MIN_TICKETS_TO_SLASH, NONE},
     error::DatagalaxError,
     events::CaseClosed,
@@ -53,10 +53,7 @@ pub fn close_case(ctx: &mut Context<CloseCase>) -> Result<()> {
     let (case, container) = (&mut *accounts.case, &mut *accounts.container);
     // 1. Attack: close it while committees are still to speak; or close a case of breach as one of dishonesty.
     require!(case.kind == Case::DISHONEST && case.status == Case::OPEN, DatagalaxError::CaseClosed);
-    require!(
-        u64::from(accounts.network.epoch_at(now)?) >= u64::from(case.until) + 2,
-        DatagalaxError::CaseOpen
-    );
+    require!(u64::from(accounts.network.epoch_at(now)?) >= u64::from(case.until) + 2, DatagalaxError::CaseOpen);
     require!(
         accounts.stake_ledger.kind == VaultLedger::STAKE && accounts.rewards_ledger.kind == VaultLedger::REWARDS,
         DatagalaxError::WrongAccount
@@ -111,7 +108,9 @@ pub fn close_case(ctx: &mut Context<CloseCase>) -> Result<()> {
         condemned: case.condemned,
         stake_taken: case.stake_taken,
         grants_taken: case.grants_taken,
-        accrual_taken: case.accrual_taken, reserved: [0; 3] });
+        accrual_taken: case.accrual_taken,
+        reserved: [0; 3],
+    });
     accounts.case.invariant()?;
     accounts.container.invariant()?;
     accounts.provider.invariant()?;

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, New},
     clock::now,
-    checked::{Account, New, EventAuthority},
     constants::{DISHONEST, NONE, seed},
     error::DatagalaxError,
     events::CaseOpened,
@@ -38,8 +38,7 @@ pub fn open_case(ctx: &mut Context<OpenCase>, epoch: u32) -> Result<()> {
 
     // 2.
     let address = *accounts.case.address();
-    let seeds: [&[u8]; 4] =
-        [seed::CASE, accounts.container.address().as_ref(), &epoch.to_le_bytes(), &[Case::DISHONEST]];
+    let seeds: [&[u8]; 4] = [seed::CASE, accounts.container.address().as_ref(), &epoch.to_le_bytes(), &[Case::DISHONEST]];
     let (mut case, bump) = accounts.case.create(accounts.payer.account(), &seeds)?;
     case.version = VERSION;
     case.bump = bump;
@@ -67,6 +66,8 @@ pub fn open_case(ctx: &mut Context<OpenCase>, epoch: u32) -> Result<()> {
         container: case.container,
         kind: case.kind,
         epoch,
-        until: case.until, reserved: [0; 3] });
+        until: case.until,
+        reserved: [0; 3],
+    });
     case.invariant()
 }

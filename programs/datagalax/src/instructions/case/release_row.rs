@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     constants::seed,
     error::DatagalaxError,
     events::RowReleased,
@@ -36,8 +36,7 @@ pub fn release_row(ctx: &mut Context<ReleaseRow>, epoch: u32) -> Result<()> {
     require!(u64::from(current) >= u64::from(row.case_until) + 2, DatagalaxError::CaseOpen);
 
     // 2.
-    let seeds: [&[u8]; 4] =
-        [seed::CASE, accounts.container.address().as_ref(), &epoch.to_le_bytes(), &[Case::DISHONEST]];
+    let seeds: [&[u8]; 4] = [seed::CASE, accounts.container.address().as_ref(), &epoch.to_le_bytes(), &[Case::DISHONEST]];
     let (address, _) = find_program_address(&seeds, &crate::ID);
     require!(*accounts.case.address() == address, DatagalaxError::WrongAccount);
     require!(!accounts.case.owned_by(&crate::ID), DatagalaxError::CaseExists);

@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::slash;
 use crate::{
+    checked::{Account, CheckerSet, EventAuthority, New},
     clock::now,
-    checked::{Account, New, CheckerSet, EventAuthority},
     constants::{BREACHED, DAY, HISTORY, MIN_TICKETS_TO_SLASH, NONE, VOID, seed},
     error::DatagalaxError,
     events::CaseClosed,
@@ -93,8 +93,7 @@ pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> 
     accounts.stake_ledger.reserve(compensation)?;
 
     let address = *accounts.case.address();
-    let seeds: [&[u8]; 4] =
-        [seed::CASE, container_address.as_ref(), &epoch.to_le_bytes(), &[Case::BREACH]];
+    let seeds: [&[u8]; 4] = [seed::CASE, container_address.as_ref(), &epoch.to_le_bytes(), &[Case::BREACH]];
     let (mut case, bump) = accounts.case.create(accounts.payer.account(), &seeds)?;
     case.version = VERSION;
     case.bump = bump;
@@ -123,7 +122,9 @@ pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> 
         condemned: 2,
         stake_taken: taken.stake,
         grants_taken: taken.grants,
-        accrual_taken: taken.accrual, reserved: [0; 3] });
+        accrual_taken: taken.accrual,
+        reserved: [0; 3],
+    });
     case.invariant()?;
     accounts.lease.invariant()?;
     accounts.container.invariant()?;

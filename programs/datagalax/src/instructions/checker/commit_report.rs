@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::Account,
+    clock::now,
     error::DatagalaxError,
     state::{Block, Checker, Network},
 };

@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::slots;
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet, EventAuthority},
+    clock::now,
     constants::NONE,
     error::DatagalaxError,
     events::TicketsChanged,
@@ -61,6 +61,8 @@ pub fn leave_tickets(ctx: &mut Context<LeaveTickets>, named: &[u8]) -> Result<()
         staked: checker.staked,
         bought: 0,
         asked_to_leave: named.len() as u32,
-        withdrawn: 0, reserved: [0; 4] });
+        withdrawn: 0,
+        reserved: [0; 4],
+    });
     accounts.checkers.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, New},
     clock::now,
-    checked::{Account, New, EventAuthority},
     constants::{BPS, NONE, seed},
     error::DatagalaxError,
     events::CheckerRegistered,
@@ -55,7 +55,9 @@ pub fn register_checker(
         owner: checker.owner,
         operator: *operator,
         payout: *payout,
-        commission_bps, reserved: [0; 2] });
+        commission_bps,
+        reserved: [0; 2],
+    });
     ctx.accounts.network.invariant()?;
     checker.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
+    clock::now,
     constants::{MAX_TICKETS, MAX_TICKETS_PER_CALL},
     error::DatagalaxError,
     events::TicketsChanged,
@@ -77,7 +77,9 @@ pub fn register_tickets(ctx: &mut Context<RegisterTickets>, count: u16) -> Resul
         staked: checker.staked,
         bought: count,
         asked_to_leave: 0,
-        withdrawn: 0, reserved: [0; 4] });
+        withdrawn: 0,
+        reserved: [0; 4],
+    });
     accounts.checker.invariant()?;
     accounts.checkers.invariant()
 }

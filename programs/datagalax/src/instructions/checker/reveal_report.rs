@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::Account,
+    clock::now,
     constants::ROWS,
     error::DatagalaxError,
     events::ReportRevealed,
@@ -73,6 +73,13 @@ pub fn reveal_report(
     for (kept, added) in lane.entropy.iter_mut().zip(report::entropy(salt)) {
         *kept ^= added;
     }
-    emit!(ReportRevealed { epoch, block: index, seat: seat_index, checker, evidence_root: *evidence_root, reserved: [0; 3] });
+    emit!(ReportRevealed {
+        epoch,
+        block: index,
+        seat: seat_index,
+        checker,
+        evidence_root: *evidence_root,
+        reserved: [0; 3]
+    });
     Ok(())
 }

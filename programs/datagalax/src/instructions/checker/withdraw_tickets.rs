@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::slots;
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
+    clock::now,
     constants::{BPS, NONE, RETIREMENT_PENALTY_BPS, SLOT_REST},
     error::DatagalaxError,
     events::TicketsChanged,
@@ -83,7 +83,9 @@ pub fn withdraw_tickets(ctx: &mut Context<WithdrawTickets>, named: &[u8]) -> Res
         staked: checker.staked,
         bought: 0,
         asked_to_leave: 0,
-        withdrawn: count, reserved: [0; 4] });
+        withdrawn: count,
+        reserved: [0; 4],
+    });
     accounts.checker.invariant()?;
     accounts.checkers.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     error::DatagalaxError,
     events::ClassApplied,
     state::{GpuClass, Network},

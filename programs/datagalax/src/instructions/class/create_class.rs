@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, New},
     clock::now,
-    checked::{Account, New, EventAuthority},
     constants::{NONE, seed},
     error::DatagalaxError,
     events::ClassProposed,
@@ -62,7 +62,9 @@ pub fn create_class(ctx: &mut Context<CreateClass>, args: &CreateClassArgs) -> R
         class: args.id,
         applies_at: class.pending_at,
         before: ClassTerms::default(),
-        after: args.terms, reserved: [0; 6] });
+        after: args.terms,
+        reserved: [0; 6],
+    });
     ctx.accounts.network.invariant()?;
     class.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     error::DatagalaxError,
     events::ClassProposed,
     state::{ClassTerms, GpuClass, Network},
@@ -39,6 +39,8 @@ pub fn update_class(ctx: &mut Context<UpdateClass>, terms: &ClassTerms) -> Resul
         class: class.id,
         applies_at: class.pending_at,
         before: class.terms,
-        after: *terms, reserved: [0; 6] });
+        after: *terms,
+        reserved: [0; 6],
+    });
     ctx.accounts.class.invariant()
 }

@@ -8,8 +8,8 @@ use anchor_lang::{
 
 use super::write_endpoint;
 use crate::{
+    checked::{Account, EventAuthority, New},
     clock::now,
-    checked::{Account, New, EventAuthority},
     constants::{BPS, MAX_AMOUNT, NONE, ROWS, SHORTEST_LEASE, seed},
     error::DatagalaxError,
     events::ContainerRegistered,

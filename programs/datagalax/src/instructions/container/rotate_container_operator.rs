@@ -32,6 +32,8 @@ pub fn rotate_container_operator(ctx: &mut Context<RotateContainerOperator>, ope
         price_per_hour: container.price_per_hour,
         minimum_lease: container.minimum_lease,
         accepting: container.accepting,
-        operator: *operator, reserved: [0; 3] });
+        operator: *operator,
+        reserved: [0; 3],
+    });
     ctx.accounts.container.invariant()
 }

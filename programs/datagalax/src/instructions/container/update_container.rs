@@ -65,6 +65,8 @@ pub fn update_container(ctx: &mut Context<OperateContainer>, args: &UpdateContai
         price_per_hour: args.price_per_hour,
         minimum_lease: args.minimum_lease,
         accepting: args.accepting,
-        operator: container.operator, reserved: [0; 3] });
+        operator: container.operator,
+        reserved: [0; 3],
+    });
     ctx.accounts.container.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, close},
+    clock::now,
     constants::{DAY, NONE},
     error::DatagalaxError,
     events::RowVacated,
@@ -75,7 +75,9 @@ pub fn vacate_row(ctx: &mut Context<VacateRow>) -> Result<()> {
         container: *accounts.container.address(),
         provider: accounts.provider.id,
         accrued: row.accrued,
-        unlocked: accounts.container.locked_stake, reserved: [0; 4] });
+        unlocked: accounts.container.locked_stake,
+        reserved: [0; 4],
+    });
     accounts.provider.invariant()?;
     accounts.block.invariant()?;
     accounts.epoch.invariant()?;

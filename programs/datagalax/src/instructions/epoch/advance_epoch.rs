@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    checked::{Account, New, CheckerSet, EventAuthority},
+    checked::{Account, CheckerSet, EventAuthority, New},
     constants::{BPS, FULL_CAPACITY_LIFETIME, MAX_DECAYS_PER_ADVANCE, NONE, seed},
     error::DatagalaxError,
     events::EpochAdvanced,

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet},
+    clock::now,
     constants::{MIN_TICKETS_TO_RETIRE, NONE},
     error::DatagalaxError,
     state::{Epoch, Network, Queue, Ticket},

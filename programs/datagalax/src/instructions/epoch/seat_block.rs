@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet},
+    clock::now,
     committee::{positions, seats_for},
     constants::NONE,
     error::DatagalaxError,

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     error::DatagalaxError,
     events::IndexerChanged,
     state::{Indexer, Network},
@@ -36,6 +36,8 @@ pub fn leave_indexer(ctx: &mut Context<LeaveIndexer>) -> Result<()> {
         status: indexer.status,
         staked: indexer.staked,
         unlocks_at: indexer.unlocks_at,
-        operator: indexer.operator, reserved: [0; 3] });
+        operator: indexer.operator,
+        reserved: [0; 3],
+    });
     ctx.accounts.indexer.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, New, TokenAccount},
     clock::now,
-    checked::{Account, New, EventAuthority, TokenAccount},
     constants::{NONE, seed},
     error::DatagalaxError,
     events::IndexerChanged,
@@ -70,7 +70,9 @@ pub fn register_indexer(
         status: indexer.status,
         staked: stake,
         unlocks_at: 0,
-        operator: *operator, reserved: [0; 3] });
+        operator: *operator,
+        reserved: [0; 3],
+    });
     indexer.invariant()?;
     accounts.network.invariant()
 }

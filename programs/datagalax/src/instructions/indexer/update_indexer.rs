@@ -33,6 +33,8 @@ pub fn update_indexer(ctx: &mut Context<UpdateIndexer>, endpoint: &str) -> Resul
         status: indexer.status,
         staked: indexer.staked,
         unlocks_at: indexer.unlocks_at,
-        operator: indexer.operator, reserved: [0; 3] });
+        operator: indexer.operator,
+        reserved: [0; 3],
+    });
     ctx.accounts.indexer.invariant()
 }

@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::{emit_end, note_settled};
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     constants::MISSES,
     error::DatagalaxError,
     state::{Block, Container, Epoch, Indexer, Lease, Network},

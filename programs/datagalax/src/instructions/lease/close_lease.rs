@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::emit_end;
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     constants::{DAY, NOT_SERVED_WITHIN},
     error::DatagalaxError,
     instructions::container::halt,

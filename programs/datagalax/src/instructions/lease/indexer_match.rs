@@ -58,8 +58,7 @@ const HERE: u16 = u16::MAX;
 
 /// The head of an Ed25519 instruction with one signature over one message, all of it inside.
 const fn head() -> [u8; KEY] {
-    let fields =
-        [SIGNATURE as u16, HERE, KEY as u16, HERE, MESSAGE as u16, MESSAGE_LEN as u16, HERE];
+    let fields = [SIGNATURE as u16, HERE, KEY as u16, HERE, MESSAGE as u16, MESSAGE_LEN as u16, HERE];
     let mut head = [0u8; KEY];
     head[0] = 1;
     let mut i = 0;

@@ -66,5 +66,7 @@ pub(super) fn emit_end(authority: &EventAuthority, address: &Address, lease: &Le
         detail: lease.detail,
         ended: lease.ended,
         refunded: lease.refunded,
-        compensation: lease.compensation, reserved: [0; 5] });
+        compensation: lease.compensation,
+        reserved: [0; 5],
+    });
 }

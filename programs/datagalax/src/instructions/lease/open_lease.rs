@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::require_match;
 use crate::{
+    checked::{Account, EventAuthority, New, TokenAccount},
     clock::now,
-    checked::{Account, New, EventAuthority, TokenAccount},
     constants::{CLEAN_FOR_LEASES, LONGEST_LEASE, NONE, SHORTEST_LEASE, seed},
     error::DatagalaxError,
     events::LeaseOpened,
@@ -126,7 +126,9 @@ pub fn open_lease(ctx: &mut Context<OpenLease>, args: &OpenLeaseArgs) -> Result<
         indexer: indexer_id,
         price_per_hour: lease.price_per_hour,
         seconds: args.seconds,
-        escrowed: lease.escrowed, reserved: [0; 4] });
+        escrowed: lease.escrowed,
+        reserved: [0; 4],
+    });
     accounts.container.invariant()?;
     lease.invariant()
 }

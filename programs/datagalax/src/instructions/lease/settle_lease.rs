@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::{indexer_of, note_settled};
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     constants::MAX_SETTLED_EPOCHS,
     error::DatagalaxError,
     events::LeaseSettled,
@@ -81,7 +81,9 @@ pub fn settle_lease(ctx: &mut Context<SettleLease>) -> Result<()> {
         fee: lease.fee,
         indexer_fee: lease.indexer_fee,
         refunded: lease.refunded,
-        done: u8::from(done), reserved: [0; 7] });
+        done: u8::from(done),
+        reserved: [0; 7],
+    });
     accounts.provider.invariant()?;
     accounts.ledger.books()?;
     accounts.lease.invariant()

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
+    clock::now,
     constants::LONGEST_LEASE,
     error::DatagalaxError,
     events::LeaseToppedUp,
@@ -60,6 +60,8 @@ pub fn top_up_lease(ctx: &mut Context<TopUpLease>, seconds: u32) -> Result<()> {
     accounts.event_authority.emit(&LeaseToppedUp {
         lease: *accounts.lease.address(),
         seconds: total,
-        escrowed: escrow, reserved: [0; 4] });
+        escrowed: escrow,
+        reserved: [0; 4],
+    });
     accounts.lease.invariant()
 }

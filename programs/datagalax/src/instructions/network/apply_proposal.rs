@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
+    clock::now,
     constants::{DAY, NONE},
     error::DatagalaxError,
     events::ProposalApplied,
@@ -36,10 +36,7 @@ pub fn apply_proposal(ctx: &mut Context<ApplyProposal>) -> Result<()> {
     let proposal = network.pending;
     proposal.validate()?;
     let treasury = &ctx.accounts.treasury;
-    require!(
-        *treasury.address() == proposal.treasury && treasury.mint() == network.mint,
-        DatagalaxError::WrongAccount
-    );
+    require!(*treasury.address() == proposal.treasury && treasury.mint() == network.mint, DatagalaxError::WrongAccount);
 
     // 3.
     let parameters = &proposal.parameters;

@@ -1,10 +1,10 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{
         EventAuthority, Mint, New, TOKEN_ACCOUNT_LEN, TokenAccount, TokenProgram, create_owned_by, initialize_token_account,
     },
+    clock::now,
     constants::{DAY, NONE, seed},
     error::DatagalaxError,
     events::NetworkInitialized,
@@ -122,8 +122,7 @@ pub fn initialize_network(ctx: &mut Context<InitializeNetwork>, args: &Initializ
     .enumerate()
     {
         let vault = vault.account();
-        network.vault_bumps[i] =
-            create_owned_by(program.address(), payer, vault, &[seed::VAULT, name], TOKEN_ACCOUNT_LEN)?;
+        network.vault_bumps[i] = create_owned_by(program.address(), payer, vault, &[seed::VAULT, name], TOKEN_ACCOUNT_LEN)?;
         initialize_token_account(program, vault, mint, &owner);
         let (mut ledger, bump) = ledger.create(payer, &[seed::LEDGER, name])?;
         ledger.version = VERSION;
@@ -166,7 +165,9 @@ pub fn initialize_network(ctx: &mut Context<InitializeNetwork>, args: &Initializ
         mint: network.mint,
         treasury: network.treasury,
         first_epoch_start: args.first_epoch_start,
-        epoch_length: args.epoch_length, reserved: [0; 4] });
+        epoch_length: args.epoch_length,
+        reserved: [0; 4],
+    });
     Ok(())
 }
 

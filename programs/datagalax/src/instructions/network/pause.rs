@@ -2,8 +2,8 @@ use anchor_lang::prelude::*;
 
 use super::Govern;
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     error::DatagalaxError,
     events::PauseChanged,
     state::{Network, PAUSE, PAUSE_INTERVAL},

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, Kind, close, tag_of},
+    clock::now,
     constants::{DAY, EPOCH_REST, NONE},
     error::DatagalaxError,
     events::AccountClosed,
@@ -95,9 +95,7 @@ impl Closable for Keeper {
 
 impl Closable for Lease {
     fn is_done(&self, _: &Network) -> bool {
-        self.status == Self::SETTLED
-            && self.withdrawn == self.refunded
-            && self.compensation_withdrawn == self.compensation
+        self.status == Self::SETTLED && self.withdrawn == self.refunded && self.compensation_withdrawn == self.compensation
     }
 
     fn rent_payer(&self) -> Address {

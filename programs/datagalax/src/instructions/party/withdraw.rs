@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, Kind, TokenAccount, tag_of},
+    clock::now,
     constants::DAY,
     error::DatagalaxError,
     events::Withdrawn,
@@ -145,6 +145,8 @@ fn pay(accounts: &mut Withdraw, creditor: &mut dyn Creditor) -> Result<()> {
         kind,
         amount,
         left: owed - amount,
-        to: *accounts.to.address(), reserved: [0; 7] });
+        to: *accounts.to.address(),
+        reserved: [0; 7],
+    });
     Ok(())
 }

@@ -37,6 +37,8 @@ pub fn withdraw_treasury(ctx: &mut Context<WithdrawTreasury>) -> Result<()> {
         kind: VaultLedger::REWARDS,
         amount,
         left: owed - amount,
-        to: *accounts.to.address(), reserved: [0; 7] });
+        to: *accounts.to.address(),
+        reserved: [0; 7],
+    });
     accounts.network.invariant()
 }

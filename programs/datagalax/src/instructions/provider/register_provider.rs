@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
+    checked::{Account, EventAuthority, New},
     clock::now,
-    checked::{Account, New, EventAuthority},
     constants::{NONE, seed},
     error::DatagalaxError,
     events::ProviderRegistered,

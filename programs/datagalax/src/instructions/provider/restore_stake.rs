@@ -44,7 +44,9 @@ pub fn restore_stake(ctx: &mut Context<RestoreStake>) -> Result<()> {
     ctx.accounts.event_authority.emit(&ContainerHalted {
         container: address,
         reason: 0,
-        locked_stake: container.locked_stake, reserved: [0; 6] });
+        locked_stake: container.locked_stake,
+        reserved: [0; 6],
+    });
     ctx.accounts.container.invariant()?;
     ctx.accounts.provider.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority, TokenAccount},
+    clock::now,
     error::DatagalaxError,
     events::StakeChanged,
     instructions::vault::*,

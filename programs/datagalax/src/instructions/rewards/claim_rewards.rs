@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, EventAuthority},
+    clock::now,
     constants::{DAY, ROWS},
     error::DatagalaxError,
     events::RewardsClaimed,
@@ -54,6 +54,12 @@ pub fn claim_rewards(ctx: &mut Context<ClaimRewards>, rows: &[u8; ROWS / 8]) -> 
     // 3. It stays promised by the rewards vault, now to the provider instead of the rows.
     let day = (now / DAY) as u32;
     provider.grant(amount, day, accounts.network.terms_on(day)?)?;
-    accounts.event_authority.emit(&RewardsClaimed { provider: provider.id, block: accounts.block.index, amount, day, reserved: [0; 4] });
+    accounts.event_authority.emit(&RewardsClaimed {
+        provider: provider.id,
+        block: accounts.block.index,
+        amount,
+        day,
+        reserved: [0; 4],
+    });
     accounts.provider.invariant()
 }

@@ -1,8 +1,8 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
     checked::{Account, CheckerSet, EventAuthority, TokenAccount},
+    clock::now,
     constants::BPS,
     error::DatagalaxError,
     events::SeatPayClaimed,
@@ -72,6 +72,11 @@ pub fn claim_seat_pay(ctx: &mut Context<ClaimSeatPay>, named: &[u8]) -> Result<(
         accounts.vault.pay_out(&accounts.network, &accounts.to, paid - commission)?;
     }
     checker.claimed = checker.claimed.checked_add(paid).ok_or(DatagalaxError::Overflow)?;
-    accounts.event_authority.emit(&SeatPayClaimed { checker: checker.id, amount: paid - commission, commission, reserved: [0; 4] });
+    accounts.event_authority.emit(&SeatPayClaimed {
+        checker: checker.id,
+        amount: paid - commission,
+        commission,
+        reserved: [0; 4],
+    });
     accounts.checker.invariant()
 }
