@@ -7,7 +7,7 @@ use datagalax::{
 use datagalax_program_tests::{World, addresses, instructions};
 use solana_signer::Signer;
 
-use crate::refusals::Call;
+use datagalax_program_tests::refusals::Call;
 
 /// A block that lacks its last step of growth, and who pays.
 fn almost() -> (World, datagalax_program_tests::world::Key) {

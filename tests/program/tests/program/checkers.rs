@@ -17,7 +17,7 @@ use datagalax_program_tests::{
 use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 
-use crate::refusals::Call;
+use datagalax_program_tests::refusals::Call;
 
 const PRICE: u64 = 100 * ATH;
 

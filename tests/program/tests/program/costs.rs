@@ -20,7 +20,7 @@ use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 
-use crate::stage::{Stage, perfect};
+use datagalax_program_tests::stage::{Stage, perfect};
 
 /// Compute units of one call of the system program.
 const SYSTEM_CALL: u64 = 150;

@@ -15,7 +15,7 @@ use datagalax_program_tests::{
 };
 use solana_signer::Signer;
 
-use crate::{
+use datagalax_program_tests::{
     refusals::Call,
     stage::{Stage, perfect},
 };

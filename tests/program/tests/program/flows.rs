@@ -13,7 +13,7 @@ use datagalax_program_tests::{
     settings::ATH,
 };
 
-use crate::stage::{Stage, perfect};
+use datagalax_program_tests::stage::{Stage, perfect};
 
 const FULL: u64 = 750 * ATH;
 

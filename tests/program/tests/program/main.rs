@@ -11,7 +11,5 @@ mod flows;
 mod model;
 mod network;
 mod providers;
-mod refusals;
 mod reports;
-mod stage;
 mod tally;

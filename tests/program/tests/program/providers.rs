@@ -13,7 +13,7 @@ use datagalax_program_tests::{
 };
 use solana_signer::Signer;
 
-use crate::refusals::Call;
+use datagalax_program_tests::refusals::Call;
 
 #[test]
 fn register_provider_names_its_keys_and_takes_the_next_id() {

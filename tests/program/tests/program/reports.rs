@@ -5,7 +5,7 @@ use datagalax_program_tests::{Report, addresses, epochs::SeatAt, instructions};
 use solana_instruction::Instruction;
 use solana_signer::Signer;
 
-use crate::{
+use datagalax_program_tests::{
     refusals::Call,
     stage::{Stage, perfect},
 };

@@ -11,7 +11,7 @@ use datagalax_program_tests::{
     settings::{ATH, parameters},
 };
 
-use crate::{
+use datagalax_program_tests::{
     refusals::Call,
     stage::{Stage, perfect},
 };

@@ -1,7 +1,7 @@
 //! What every instruction must refuse, tried by changing one thing of a call that succeeds: a signature, a writable flag, an
 //! account, a byte of data. Refusals that only one instruction has are in its own module.
 
-use datagalax_program_tests::{
+use crate::{
     World,
     addresses::{SYSTEM_PROGRAM, TOKEN_PROGRAM},
     world::{Key, address_of},
@@ -13,15 +13,18 @@ use solana_signer::Signer;
 
 /// A call that succeeds as it is.
 pub struct Call {
+    /// Where it is sent.
     pub world: World,
+    /// The call.
     pub instruction: Instruction,
+    /// Who signs it, besides the world's payer.
     pub signers: Vec<Key>,
     /// An account (by index) whose length the call is there to change.
     pub may_be_shorter: Option<usize>,
 }
 
 impl Call {
-    /// A call that changes no account.s length.
+    /// A call that changes no account's length.
     pub fn new(world: World, instruction: Instruction, signers: &[&Key]) -> Self {
         Self { world, instruction, signers: signers.iter().map(|k| (*k).clone()).collect(), may_be_shorter: None }
     }
@@ -130,6 +133,12 @@ impl Call {
                 cut.data.truncate(length);
                 self.world.put_account(meta.pubkey, cut);
                 self.refused(&format!("account {i} has {length} bytes"), &[], |_| {});
+            }
+            if self.may_be_shorter != Some(i) {
+                let mut longer = account.clone();
+                longer.data.push(0);
+                self.world.put_account(meta.pubkey, longer);
+                self.refused(&format!("account {i} is a byte too long"), &[], |_| {});
             }
             if ours {
                 let mut blank = account.clone();

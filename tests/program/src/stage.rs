@@ -1,6 +1,6 @@
 //! A network at work: checkers, one provider, one block with a few rows.
 
-use datagalax_program_tests::{Checker, Provider, Report, Settings, World, epochs::Votes, settings::ATH};
+use crate::{Checker, Provider, Report, Settings, World, epochs::Votes, settings::ATH};
 
 /// Weight of a unit of class 0.
 pub const WEIGHT: u16 = 100;
@@ -8,9 +8,13 @@ pub const WEIGHT: u16 = 100;
 /// A world and the actors in it.
 #[derive(Clone)]
 pub struct Stage {
+    /// The world.
     pub world: World,
+    /// The checkers, by id.
     pub checkers: Vec<Checker>,
+    /// The provider of all its containers.
     pub provider: Provider,
+    /// The block that they are in.
     pub block: u32,
 }
 
@@ -59,6 +63,6 @@ impl Stage {
 }
 
 /// Everybody reports that everything is perfect.
-pub fn perfect() -> impl Fn(datagalax_program_tests::epochs::SeatAt) -> Option<Report> {
-    datagalax_program_tests::epochs::all(Report::perfect())
+pub fn perfect() -> impl Fn(crate::epochs::SeatAt) -> Option<Report> {
+    crate::epochs::all(Report::perfect())
 }
