@@ -15,7 +15,7 @@ use crate::error::DatagalaxError;
 
 /// The address under which the program calls itself to record an event: seeds `["__event_authority"]`, as Anchor's clients
 /// expect.
-pub const EVENT_AUTHORITY: Address = Address::from_str_const("11111111111111111111111111111111");
+pub const EVENT_AUTHORITY: Address = Address::from_str_const("9Z4ZYGdvpC1Eeu817Lrp2PCtVDBczLHBAtDqzc3oZ9SC");
 /// Its bump.
 const BUMP: u8 = 255;
 const SEED: &[u8] = b"__event_authority";
