@@ -3,9 +3,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{VERSION, assert_size};
 use crate::{
-    constants::{NONE, ROWS, SEATS, VOID},
+    constants::{BPS, NONE, ROWS, SEATS, VOID},
     error::DatagalaxError,
-    math::nominal_weight,
+    math::{mul_ratio, nominal_weight},
 };
 
 /// 256 containers and the two reports lanes about them, seeds `["block", index u32]`.
@@ -144,8 +144,10 @@ pub struct Row {
     pub history: [u8; 32],
     /// Sum of availability over `epochs_live`, percent.
     pub availability_sum: u32,
+    /// Part of `lease_until` that the lease last started covers, bps, rounded down.
+    pub lease_tail: u16,
     /// Reserved, zero.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 assert_size!(Row, 128);
@@ -202,19 +204,22 @@ impl Row {
     pub fn cap_of(&self, epoch: u32) -> Option<u64> {
         let parity = (epoch & 1) as usize;
         let kept = (self.capped_epochs[parity] == epoch).then_some(self.capped[parity]);
-        let current =
-            (self.lease_from != NONE && self.lease_from <= epoch && epoch <= self.lease_until).then_some(self.lease_cap);
+        let current = (self.lease_from != NONE && self.lease_from <= epoch && epoch <= self.lease_until).then(|| {
+            let part = if epoch == self.lease_until { u64::from(self.lease_tail) } else { BPS };
+            mul_ratio(self.lease_cap, part, BPS).unwrap_or(0)
+        });
         match (kept, current) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (kept, current) => kept.or(current),
         }
     }
 
-    /// Notes a lease that starts in epoch `from` and ends in epoch `until`, and that pays `cap` an epoch in fees.
+    /// Notes a lease that starts in epoch `from`, for which it pays `head` in fees, and that pays `cap` for a whole epoch. Where it
+    /// ends is for [`Self::end_lease`].
     ///
     /// The tally of `from - 1` may be outstanding, that of older epochs is not: what earlier leases mean for these two is
     /// kept, and lowered, never raised. Attack: close a lease and open a cheaper, or a dearer, one in the same epoch.
-    pub fn note_lease(&mut self, from: u32, until: u32, cap: u64) {
+    pub fn note_lease(&mut self, from: u32, head: u64, cap: u64) {
         for epoch in [from.wrapping_sub(1), from] {
             let parity = (epoch & 1) as usize;
             match self.cap_of(epoch) {
@@ -225,15 +230,19 @@ impl Row {
                 None => self.capped_epochs[parity] = NONE,
             }
         }
+        // Attack: start at an epoch's last second, and earn all of it for the fee of a second.
+        let first = self.cap_of(from).map_or(head, |kept| kept.min(head));
+        self.capped_epochs[(from & 1) as usize] = from;
+        self.capped[(from & 1) as usize] = first;
         self.lease_from = from;
-        self.lease_until = until;
         self.lease_cap = cap;
-        self.flags |= Self::LEASED;
+        self.lease_until = from;
     }
 
-    /// The lease last started lasts longer: it touches the epochs up to `until`.
-    pub fn extend_lease(&mut self, until: u32) {
-        self.lease_until = self.lease_until.max(until);
+    /// The lease last started touches the epochs up to `until`, and covers `tail` bps of that one.
+    pub fn end_lease(&mut self, until: u32, tail: u16) {
+        self.lease_until = until;
+        self.lease_tail = tail;
         self.flags |= Self::LEASED;
     }
 
@@ -337,6 +346,14 @@ impl Block {
         self.last_tallied != NONE && self.last_tallied >= epoch
     }
 
+    /// The newest epoch that the history of a row tells of; only meaningful once an epoch was tallied.
+    ///
+    /// Attack: tally in parts, and read an epoch's verdict as that of the one whose place in the ring it took.
+    pub fn newest_of(&self, row: u8) -> u32 {
+        let written = |lane: &&Lane| lane.epoch != NONE && lane.cursor > u16::from(row);
+        self.lanes.iter().filter(written).map(|lane| lane.epoch).fold(self.last_tallied, u32::max)
+    }
+
     /// Whether a row holds a container.
     #[inline]
     pub const fn is_occupied(&self, row: u8) -> bool {
@@ -364,38 +381,54 @@ mod tests {
     #[test]
     fn a_cap_is_the_least_of_all_leases_that_touch_an_epoch() {
         let mut row = Row::checking(0, 0, 1, 1, 0);
+        let caps = |row: &Row, epochs: [u32; 6]| epochs.map(|e| row.cap_of(e));
         assert_eq!(row.cap_of(9), None);
-        row.note_lease(10, 14, 500);
-        assert_eq!([9, 10, 14, 15].map(|e| row.cap_of(e)), [None, Some(500), Some(500), None]);
-        // Closed in epoch 12, another starts in it.
-        row.lease_until = 12;
-        row.note_lease(12, 20, 900);
-        assert_eq!([11, 12, 13, 20, 21].map(|e| row.cap_of(e)), [Some(500), Some(500), Some(900), Some(900), None]);
-        // And a cheaper one in the next.
-        row.lease_until = 13;
-        row.note_lease(13, 13, 100);
-        assert_eq!([12, 13, 14].map(|e| row.cap_of(e)), [Some(500), Some(100), None]);
+        row.note_lease(10, 200, 500);
+        row.end_lease(14, 2_500);
+        let expected = [None, Some(200), Some(500), Some(500), Some(125), None];
+        assert_eq!(caps(&row, [9, 10, 11, 13, 14, 15]), expected);
+        // Closed in the middle of epoch 12, another starts in it.
+        row.end_lease(12, 5_000);
+        row.note_lease(12, 300, 900);
+        row.end_lease(20, 10_000);
+        assert_eq!(caps(&row, [11, 12, 13, 19, 20, 21]), [Some(500), Some(250), Some(900), Some(900), Some(900), None]);
+        // And a cheaper one in the next, within it.
+        row.end_lease(13, 9_999);
+        row.note_lease(13, 80, 100);
+        row.end_lease(13, 1_000);
+        assert_eq!(caps(&row, [11, 12, 13, 14, 15, 16]), [None, Some(250), Some(10), None, None, None]);
     }
 
     proptest! {
         /// Whatever leases come, the cap of the two epochs that may be untallied is the least of those that touched them.
         #[test]
-        fn caps_are_never_lost(leases in prop::collection::vec((0u32..3, 0u32..3, 0u32..4, 1u64..1000), 1..30)) {
+        fn caps_are_never_lost(leases in prop::collection::vec((0u32..3, 0u32..3, 0u32..4, 1u64..1000, 0u64..1000, 0u16..=10_000), 1..30)) {
             let mut row = Row::checking(0, 0, 1, 1, 0);
-            let mut all: Vec<(u32, u32, u64)> = vec![];
+            // First epoch and its cap, last epoch and its cap, cap of those between.
+            let mut all: Vec<(u32, u64, u32, u64, u64)> = vec![];
             let mut epoch = 5;
-            for (wait, length, planned, cap) in leases {
+            for (wait, length, planned, cap, head, tail) in leases {
                 epoch += wait;
-                row.note_lease(epoch, epoch + length + planned, cap);
-                all.push((epoch, epoch + length + planned, cap));
+                let until = epoch + length + planned;
+                row.note_lease(epoch, head, cap);
+                row.end_lease(until, tail);
+                let part = cap * u64::from(tail) / 10_000;
+                all.push((epoch, head, until, part, cap));
+                let least = |all: &[(u32, u64, u32, u64, u64)], seen: u32| {
+                    let of = |(from, head, until, tail, cap): &(u32, u64, u32, u64, u64)| {
+                        let first = if seen == *from { *head } else { u64::MAX };
+                        first.min(if seen == *until { *tail } else { *cap })
+                    };
+                    all.iter().filter(|(from, _, until, ..)| (*from..=*until).contains(&seen)).map(of).min()
+                };
                 for seen in [epoch - 1, epoch] {
-                    let expected = all.iter().filter(|(f, u, _)| *f <= seen && seen <= *u).map(|(_, _, c)| *c).min();
-                    prop_assert_eq!(row.cap_of(seen), expected);
+                    prop_assert_eq!(row.cap_of(seen), least(&all, seen));
                 }
                 // It ends early.
                 epoch += length;
-                row.lease_until = row.lease_until.min(epoch);
-                all.last_mut().unwrap().1 = row.lease_until;
+                row.end_lease(epoch, tail);
+                let last = all.last_mut().unwrap();
+                (last.2, last.3) = (epoch, part);
             }
         }
     }

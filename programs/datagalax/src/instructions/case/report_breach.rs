@@ -61,7 +61,7 @@ pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> 
     let next = epoch.checked_add(1).ok_or(DatagalaxError::Overflow)?;
     let (start, _) = accounts.network.bounds(epoch);
     let (_, end) = accounts.network.bounds(next);
-    let (tallied, last) = (accounts.block.is_tallied(next), accounts.block.last_tallied);
+    let (tallied, last) = (accounts.block.is_tallied(next), accounts.block.newest_of(container.row));
     let row = &mut accounts.block.rows[usize::from(container.row)];
     let low = |e: u32| {
         let byte = row.history[(e % HISTORY) as usize];

@@ -1,6 +1,6 @@
 use anchor_lang::prelude::*;
 
-use super::emit_end;
+use super::{emit_end, last_touched};
 use crate::{
     checked::{Account, EventAuthority},
     clock::now,
@@ -82,7 +82,8 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
     // 4. The cap on what the row earns stays for every epoch that the lease touched.
     lease.status = Lease::ENDED;
     lease.detail = detail;
-    row.lease_until = row.lease_until.min(accounts.network.epoch_at(now)?);
+    let (until, tail) = last_touched(&accounts.network, lease.started, lease.ended.min(now))?;
+    row.end_lease(until, tail);
     container.lease = Address::default();
     container.unsettled = container.unsettled.checked_add(1).ok_or(DatagalaxError::Overflow)?;
     container.leases_served = container.leases_served.saturating_add(1);

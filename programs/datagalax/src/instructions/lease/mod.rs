@@ -24,10 +24,10 @@ use anchor_lang::prelude::{Address, Result};
 
 use crate::{
     checked::{Account, EventAuthority},
-    constants::NONE,
+    constants::{BPS, NONE},
     error::DatagalaxError,
     events::LeaseEnded,
-    state::{Indexer, Lease},
+    state::{Indexer, Lease, Network},
 };
 
 /// The indexer that matched a lease, which must be passed when there is one.
@@ -54,6 +54,20 @@ pub(super) fn note_settled(lease: &Lease, indexer: &mut Option<Account<Indexer>>
         indexer.open_leases = indexer.open_leases.checked_sub(1).ok_or(DatagalaxError::InvariantViolated)?;
     }
     Ok(())
+}
+
+/// The last epoch that a lease from `started` to `end` touches, and how much of it, bps rounded down. What ends with an epoch does
+/// not touch the next.
+///
+/// # Errors
+/// [`DatagalaxError::NotStarted`] before the first epoch.
+#[inline(never)]
+pub(super) fn last_touched(network: &Network, started: i64, end: i64) -> Result<(u32, u16)> {
+    let epoch = network.epoch_at(started.max(end.saturating_sub(1)))?;
+    let (start, close) = network.bounds(epoch);
+    let covered = end.min(close).saturating_sub(started.max(start)).max(0) as u64;
+    // Not more than the whole epoch, and unsigned, since SBF has no signed division.
+    Ok((epoch, (covered * BPS / (close - start) as u64) as u16))
 }
 
 /// Records how a lease ended.

@@ -1,5 +1,6 @@
 use anchor_lang::prelude::*;
 
+use super::last_touched;
 use crate::{
     checked::{Account, EventAuthority},
     clock::now,
@@ -43,11 +44,17 @@ pub fn start_lease(ctx: &mut Context<StartLease>) -> Result<()> {
     accounts.container.misses = 0;
 
     // 3. Attack: lease from oneself, and earn the emission of a container that nobody measures at full load. The fee of an epoch
-    // as long as those of this moment is what the row may earn in one.
+    // as long as those of this moment is what the row may earn in one; of the first and last, the fee of what the lease covers.
     let from = network.epoch_at(now)?;
-    let until = network.epoch_at(lease.end())?;
+    let (_, close) = network.bounds(from);
+    // Positive: the epoch holds this second, and no lease is empty.
+    let head = close.min(lease.end()).saturating_sub(now) as u32;
     let cap = lease.bill().cap(network.grid_of(from).length)?;
-    accounts.block.rows[usize::from(lease.row)].note_lease(from, until, cap);
+    let head = lease.bill().cap(head)?;
+    let (until, tail) = last_touched(network, now, lease.end())?;
+    let row = &mut accounts.block.rows[usize::from(lease.row)];
+    row.note_lease(from, head, cap);
+    row.end_lease(until, tail);
     accounts.event_authority.emit(&LeaseStarted { lease: *accounts.lease.address(), started: now });
     accounts.lease.invariant()
 }

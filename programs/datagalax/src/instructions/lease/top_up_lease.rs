@@ -1,5 +1,6 @@
 use anchor_lang::prelude::*;
 
+use super::last_touched;
 use crate::{
     checked::{Account, EventAuthority, TokenAccount},
     clock::now,
@@ -55,8 +56,8 @@ pub fn top_up_lease(ctx: &mut Context<TopUpLease>, seconds: u32) -> Result<()> {
     lease.max_seconds = total;
 
     // 4.
-    let until = accounts.network.epoch_at(lease.end())?;
-    accounts.block.rows[usize::from(lease.row)].extend_lease(until);
+    let (until, tail) = last_touched(&accounts.network, lease.started, lease.end())?;
+    accounts.block.rows[usize::from(lease.row)].end_lease(until, tail);
     accounts.event_authority.emit(&LeaseToppedUp {
         lease: *accounts.lease.address(),
         seconds: total,
