@@ -6,6 +6,93 @@ use anchor_lang::prelude::*;
 
 use crate::state::{ClassTerms, Parameters, Proposal, Provider};
 
+/// Bytes of an event's tag.
+pub const TAG_LEN: usize = 8;
+
+/// An event that is written as it lies in memory. Anchor's own serialisation gives the same bytes, by code of its own for each.
+///
+/// # Safety
+/// The type is `repr(C)` without padding, as `#[event(bytemuck)]` makes sure of.
+pub unsafe trait Recorded: anchor_lang::Event + Sized {
+    /// The discriminator.
+    const TAG: u64 = {
+        let bytes = Self::DISCRIMINATOR;
+        assert!(bytes.len() == TAG_LEN);
+        u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+    };
+
+    /// Its bytes.
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: no padding, so every byte is initialised; the slice lives as long as the event.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), core::mem::size_of::<Self>()) }
+    }
+}
+
+macro_rules! recorded {
+    ($($event:ident),* $(,)?) => {
+        // SAFETY: each is an `#[event(bytemuck)]`, whose derive refuses padding.
+        $(unsafe impl Recorded for $event {})*
+
+        #[cfg(test)]
+        mod tests {
+            use super::*;
+
+            #[test]
+            fn an_event_is_written_as_anchor_would() {
+                $({
+                    // SAFETY: all bits of an event's fields may be zero.
+                    let event: $event = unsafe { core::mem::zeroed() };
+                    let whole = [&$event::TAG.to_le_bytes(), event.bytes()].concat();
+                    assert_eq!(anchor_lang::Event::data(&event), whole, stringify!($event));
+                })*
+            }
+        }
+    };
+}
+
+recorded!(
+    ContainerRegistered,
+    EpochAdvanced,
+    EpochDrawn,
+    ReportRevealed,
+    BlockTallied,
+    RewardsClaimed,
+    SeatPayClaimed,
+    NetworkInitialized,
+    ProposalMade,
+    ProposalApplied,
+    AuthorityChanged,
+    PauseChanged,
+    RewardsFunded,
+    VaultSwept,
+    ClassProposed,
+    ClassApplied,
+    ProviderRegistered,
+    StakeChanged,
+    KeysRotated,
+    Withdrawn,
+    AccountClosed,
+    BlockCreated,
+    ContainerUpdated,
+    MaintenanceAnnounced,
+    ContainerHalted,
+    ContainerLeaving,
+    RowVacated,
+    CheckerRegistered,
+    TicketsChanged,
+    IndexerChanged,
+    KeeperRegistered,
+    LeaseOpened,
+    LeaseStarted,
+    LeaseToppedUp,
+    LeaseEnded,
+    LeaseSettled,
+    CaseOpened,
+    CaseClosed,
+    RowReleased,
+);
+
 /// A container took a row.
 #[event(bytemuck)]
 pub struct ContainerRegistered {

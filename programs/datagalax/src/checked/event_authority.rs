@@ -1,8 +1,7 @@
 use alloc::vec::Vec;
 
 use anchor_lang::{
-    Event,
-    event::EVENT_IX_TAG_LE,
+    event::{EVENT_IX_TAG_LE, sol_log_data},
     pinocchio::{
         cpi::{CpiAccount, Seed, Signer as CpiSigner, invoke_signed_unchecked},
         instruction::{InstructionAccount, InstructionView},
@@ -11,7 +10,10 @@ use anchor_lang::{
 };
 
 use super::view_of;
-use crate::error::DatagalaxError;
+use crate::{
+    error::DatagalaxError,
+    events::{Recorded, TAG_LEN},
+};
 
 /// The address under which the program calls itself to record an event: seeds `["__event_authority"]`, as Anchor's clients
 /// expect.
@@ -50,16 +52,24 @@ impl AnchorAccount for EventAuthority {
 
 impl EventAuthority {
     /// Records an event. Logs are cut off when a transaction writes many; the data of a call is kept by every archive.
-    pub fn emit<E: Event>(&self, event: &E) {
-        record(&self.view, event.data());
+    #[inline(always)]
+    pub fn emit<E: Recorded>(&self, event: &E) {
+        record(&self.view, E::TAG, event.bytes());
     }
 }
 
+/// Writes an event to the transaction's log, where the volume is high.
+#[inline(always)]
+pub fn log<E: Recorded>(event: &E) {
+    sol_log_data(&[&E::TAG.to_le_bytes(), event.bytes()]);
+}
+
 #[inline(never)]
-fn record(authority: &AccountView, event: Vec<u8>) {
-    let mut data = Vec::with_capacity(EVENT_IX_TAG_LE.len() + event.len());
+fn record(authority: &AccountView, tag: u64, event: &[u8]) {
+    let mut data = Vec::with_capacity(EVENT_IX_TAG_LE.len() + TAG_LEN + event.len());
     data.extend_from_slice(EVENT_IX_TAG_LE);
-    data.extend_from_slice(&event);
+    data.extend_from_slice(&tag.to_le_bytes());
+    data.extend_from_slice(event);
     let accounts = [InstructionAccount::readonly_signer(authority.address())];
     let bump = [BUMP];
     let seeds = [Seed::from(SEED), Seed::from(&bump)];

@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    checked::Account,
+    checked::{Account, log},
     clock::now,
     constants::ROWS,
     error::DatagalaxError,
@@ -73,13 +73,6 @@ pub fn reveal_report(
     for (kept, added) in lane.entropy.iter_mut().zip(report::entropy(salt)) {
         *kept ^= added;
     }
-    emit!(ReportRevealed {
-        epoch,
-        block: index,
-        seat: seat_index,
-        checker,
-        evidence_root: *evidence_root,
-        reserved: [0; 3]
-    });
+    log(&ReportRevealed { epoch, block: index, seat: seat_index, checker, evidence_root: *evidence_root, reserved: [0; 3] });
     Ok(())
 }

@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use crate::{
-    checked::{Account, CheckerSet},
+    checked::{Account, CheckerSet, log},
     clock::now,
     constants::{ROWS, SEATS},
     error::DatagalaxError,
@@ -91,7 +91,7 @@ pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
         epoch.checker_credited = epoch.checker_credited.checked_add(seats_credited).ok_or(DatagalaxError::Overflow)?;
         pay_keeper(epoch, &mut accounts.keeper)?;
     }
-    emit!(BlockTallied { epoch: number, block: block.index, rows_credited: outcome.credited, seats_credited });
+    log(&BlockTallied { epoch: number, block: block.index, rows_credited: outcome.credited, seats_credited });
     block.invariant()?;
     epoch.invariant()
 }
