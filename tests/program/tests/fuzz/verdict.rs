@@ -1,0 +1,64 @@
+//! Which answers are refusals, and which are failures of the program.
+
+use datagalax_program_tests::send::ERRORS;
+use solana_instruction::error::InstructionError;
+use solana_transaction_error::TransactionError;
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was done.
+    Done,
+    /// Refused by name.
+    Refused(String),
+    /// A panic, a bad access, no more compute, or an answer that has no name.
+    Broken(String),
+}
+
+/// Codes of Anchor's named constraints (2000 to 2506).
+const ANCHOR: [u32; 17] =
+    [2000, 2001, 2003, 2005, 2007, 2011, 2012, 2013, 2019, 2020, 2040, 2500, 2501, 2502, 2503, 2504, 2505];
+/// `TokenError` has 20 variants; the system program's errors are among the first nine.
+const TOKEN_ERRORS: u32 = 20;
+
+pub fn judge(error: &TransactionError, logs: &[String]) -> Verdict {
+    use InstructionError as E;
+    let name = format!("{error:?}");
+    let panicked = logs.iter().any(|l| l.contains("panicked") || l.contains("Access violation"));
+    let named = match error {
+        // What a hostile account's lamports or length lead to after the program, and a fee payer that the call made poor.
+        TransactionError::InsufficientFundsForRent { .. } | TransactionError::InvalidAccountForFee => true,
+        TransactionError::InstructionError(_, error) => match error {
+            E::Custom(code @ 6000..) => {
+                return match ERRORS.get(*code as usize - 6000) {
+                    Some(known) if !panicked => Verdict::Refused(format!("{known:?}")),
+                    _ => Verdict::Broken(name),
+                };
+            }
+            E::Custom(code) => *code < TOKEN_ERRORS || ANCHOR.contains(code),
+            E::InvalidArgument
+            | E::InvalidInstructionData
+            | E::InvalidAccountData
+            | E::AccountDataTooSmall
+            | E::InsufficientFunds
+            | E::IncorrectProgramId
+            | E::MissingRequiredSignature
+            | E::UninitializedAccount
+            | E::NotEnoughAccountKeys
+            | E::IllegalOwner
+            | E::InvalidSeeds
+            | E::MaxSeedLengthExceeded
+            | E::InvalidRealloc
+            | E::ArithmeticOverflow
+            | E::PrivilegeEscalation
+            | E::MissingAccount
+            | E::ReadonlyLamportChange
+            | E::UnbalancedInstruction
+            | E::UnsupportedProgramId
+            | E::AccountNotExecutable => true,
+            _ => false,
+        },
+        _ => false,
+    };
+    if named && !panicked { Verdict::Refused(name) } else { Verdict::Broken(name) }
+}
