@@ -4,7 +4,7 @@ use datagalax::{
     constants::{GROWTH_STEP, NONE, ROWS},
     state::{Block, Network, Row, VERSION},
 };
-use datagalax_program_tests::{World, addresses, instructions};
+use datagalax_program_tests::{World, accounts::BLOCK_SPACE, addresses, instructions};
 use solana_signer::Signer;
 
 use datagalax_program_tests::refusals::Call;
@@ -15,7 +15,7 @@ fn almost() -> (World, datagalax_program_tests::world::Key) {
     world.provider_with(0);
     let payer = world.actor("block payer");
     let mut all = vec![instructions::create_block(&payer.pubkey(), 0)];
-    all.extend((0..2).map(|_| instructions::grow_block(&payer.pubkey(), 0)));
+    all.extend((0..3).map(|_| instructions::grow_block(&payer.pubkey(), 0)));
     world.must(&all, &[&payer]);
     (world, payer)
 }
@@ -24,13 +24,13 @@ fn almost() -> (World, datagalax_program_tests::world::Key) {
 fn a_block_grows_to_its_full_length_and_is_empty() {
     let (mut world, payer) = almost();
     let address = addresses::block(0);
-    assert_eq!(world.account(&address).data.len(), 3 * GROWTH_STEP);
+    assert_eq!(world.account(&address).data.len(), 4 * GROWTH_STEP);
     assert_eq!((world.network().blocks, world.network().free_rows), (1, 0));
     world.must(&[instructions::grow_block(&payer.pubkey(), 0)], &[&payer]);
 
     let account = world.account(&address);
-    assert_eq!(account.data.len(), Block::SPACE);
-    assert!(account.lamports >= world.svm.minimum_balance_for_rent_exemption(Block::SPACE), "rent-exempt");
+    assert_eq!(account.data.len(), BLOCK_SPACE);
+    assert!(account.lamports >= world.svm.minimum_balance_for_rent_exemption(BLOCK_SPACE), "rent-exempt");
     assert_eq!(world.network().free_rows as usize, ROWS);
     let block = world.block(0);
     assert_eq!((block.version, block.full, block.index, block.creator), (VERSION, 1, 0, payer.pubkey()));
@@ -75,6 +75,9 @@ fn create_block_refuses() {
     // While a full-length block has a free row there is no new one.
     world.grown_block();
     world.refused(create(1), &[&payer], "FreeRowsLeft");
+    world.refused(create(0), &[&payer], "FreeRowsLeft");
+    // Nor is one made twice.
+    world.patch_as::<Network>(&addresses::network(), |n| n.free_rows = 0);
     world.refused(create(0), &[&payer], "InvalidSeeds");
 }
 

@@ -1,12 +1,12 @@
 //! `register_checker`, `register_tickets`, `churn`.
 
 use datagalax::{
-    constants::{CHURN_LIMIT, MAX_TICKETS, NONE},
-    state::{Network, Ticket},
+    constants::{CHURN_LIMIT, MAX_TICKETS, MAX_TICKETS_PER_CALL, NONE},
+    state::{CheckerSetHeader, Network, Ticket},
 };
 use datagalax_program_tests::{
     Settings, World,
-    accounts::SET_LEN_OFFSET,
+    accounts::TICKETS_OFFSET,
     actors::PURSE,
     addresses::{self, Vault},
     instructions,
@@ -65,6 +65,7 @@ fn register_tickets_stakes_and_queues() {
     assert_eq!(tickets.iter().map(|t| t.checker).collect::<Vec<_>>(), [0, 0, 1, 0]);
     assert_eq!(tickets.iter().map(|t| t.next).collect::<Vec<_>>(), [1, 2, 3, NONE]);
     assert!(tickets.iter().all(|t| t.status == Ticket::WAITING && t.position == NONE && t.accrued == 0 && t.record == 0));
+    assert!(tickets.iter().all(|t| t.price == PRICE && t.unlocks_at == 0 && t.removed == NONE && t.refuted == NONE));
     let set = world.set();
     assert_eq!((set.live, set.pending, set.pending_head, set.pending_tail), (0, 4, 0, 3));
     assert_eq!((world.checker(0).tickets, world.checker(0).staked), (3, 3 * PRICE));
@@ -79,7 +80,7 @@ fn register_tickets_refuses() {
     let mut world = World::new();
     let checker = world.checker_with(1, 0);
     let other = world.checker_with(0, 0);
-    for count in [0, 201, u16::MAX] {
+    for count in [0, MAX_TICKETS_PER_CALL + 1, u16::MAX] {
         let instruction = instructions::register_tickets(&world, &checker, count);
         world.refused(instruction, &[&checker.owner], "BadTicketCount");
     }
@@ -100,10 +101,10 @@ fn register_tickets_refuses() {
     let mint = address_of(&[b"other mint"]);
     world.put_mint(mint, MintData::default());
     let mut wrong = valid.clone();
-    wrong.accounts[4].pubkey = mint;
+    wrong.accounts[5].pubkey = mint;
     world.refused(wrong, &[&checker.owner], "WrongAccount");
     let mut wrong = valid.clone();
-    wrong.accounts[5].pubkey = other.from;
+    wrong.accounts[4].pubkey = other.from;
     assert!(world.send(&[wrong], &[&checker.owner]).is_err(), "another's tokens");
     world.set_paused(true);
     world.refused(valid.clone(), &[&checker.owner], "Paused");
@@ -123,10 +124,15 @@ fn register_tickets_refuses() {
 #[test]
 fn the_most_tickets_of_a_call_fit() {
     let mut world = World::new();
-    let checker = world.checker_with(200, 0);
-    let more = instructions::register_tickets(&world, &checker, 200);
+    let checker = world.checker_with(MAX_TICKETS_PER_CALL, 0);
+    let before = world.account(&addresses::checker_set()).data.len();
+    let more = instructions::register_tickets(&world, &checker, MAX_TICKETS_PER_CALL);
     world.must(&[more], &[&checker.owner]);
-    assert_eq!((world.tickets().len(), world.set().pending), (400, 400));
+    assert_eq!((world.tickets().len(), world.set().pending), (300, 300));
+    // The runtime lets an account grow by 10,240 bytes in one instruction.
+    let grown = world.account(&addresses::checker_set()).data.len() - before;
+    assert_eq!(grown, 150 * size_of::<Ticket>());
+    assert!(grown <= datagalax::constants::GROWTH_STEP);
     world.check_books();
 }
 
@@ -136,10 +142,10 @@ fn the_set_has_a_bound() {
     let checker = world.checker_with(1, 0);
     // As if the set held all but one of its tickets.
     let mut account = world.account(&addresses::checker_set());
-    account.data.resize(datagalax_program_tests::accounts::TICKETS_OFFSET + 48 * (MAX_TICKETS as usize - 1), 0);
-    account.data[SET_LEN_OFFSET..SET_LEN_OFFSET + 4].copy_from_slice(&(MAX_TICKETS - 1).to_le_bytes());
+    account.data.resize(TICKETS_OFFSET + size_of::<Ticket>() * (MAX_TICKETS as usize - 1), 0);
     account.lamports = world.svm.minimum_balance_for_rent_exemption(account.data.len());
     world.put_account(addresses::checker_set(), account);
+    world.patch_as::<CheckerSetHeader>(&addresses::checker_set(), |set| set.slots = MAX_TICKETS - 1);
     let two = instructions::register_tickets(&world, &checker, 2);
     world.refused(two, &[&checker.owner], "BadTicketCount");
     let one = instructions::register_tickets(&world, &checker, 1);
@@ -240,5 +246,6 @@ fn tickets_keep_the_price_they_were_bought_at() {
     let more = instructions::register_tickets(&world, &checker, 1);
     world.must(&[more], &[&checker.owner]);
     assert_eq!(world.checker(0).staked, 3 * 7 + 11);
+    assert_eq!(world.tickets().iter().map(|t| t.price).collect::<Vec<_>>(), [7, 7, 7, 11]);
     world.check_books();
 }

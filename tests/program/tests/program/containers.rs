@@ -143,7 +143,7 @@ fn register_container_refuses() {
     // Somebody else's provider; the operator instead of the owner.
     let mut wrong = valid.clone();
     wrong.accounts[2].pubkey = addresses::provider(other.id);
-    world.refused(wrong.clone(), &[owner], "InvalidSeeds");
+    world.refused(wrong.clone(), &[owner], "Unauthorized");
     wrong.accounts[6].pubkey = addresses::container(other.id, &fingerprint(9));
     world.refused(wrong, &[owner], "Unauthorized");
     let mut wrong = valid.clone();
@@ -164,7 +164,7 @@ fn register_container_refuses() {
     paused.set_paused(true);
     paused.refused(valid.clone(), &[owner], "Paused");
     let mut inactive = world.clone();
-    inactive.patch_as::<GpuClass>(&addresses::class(0), |c| c.active = 0);
+    inactive.patch_as::<GpuClass>(&addresses::class(0), |c| c.terms.active = 0);
     inactive.refused(valid.clone(), &[owner], "ClassInactive");
     let mut poor = world.clone();
     let bound = poor.provider(0).locked + 10 * ATH - 1;
@@ -177,7 +177,7 @@ fn register_container_refuses() {
     full.patch_as::<Block>(&addresses::block(block), |b| b.occupancy = [u8::MAX; 32]);
     full.refused(valid.clone(), &[owner], "NoFreeRow");
     let mut heavy = world.clone();
-    heavy.patch_as::<GpuClass>(&addresses::class(0), |c| c.stake_base = u64::MAX);
+    heavy.patch_as::<GpuClass>(&addresses::class(0), |c| c.terms.stake_base = u64::MAX);
     let two = instructions::register_container(&heavy, provider, 0, block, container_args(fingerprint(9), 2));
     heavy.refused(two, &[owner], "Overflow");
 

@@ -103,7 +103,7 @@ fn registrations(costs: &mut Costs) {
     let owner = checker.owner.clone();
     let register = instructions::register_checker(&owner.pubkey(), 0, &checker.operator.pubkey(), &checker.payout, 500);
     costs.plain("register_checker", &sent(&mut world, &owner, &[register], &[]));
-    for count in [1, 200] {
+    for count in [1, 150] {
         let tickets = instructions::register_tickets(&world, &checker, count);
         costs.plain(&format!("register_tickets x {count}"), &sent(&mut world, &owner, &[tickets], &[]));
     }
@@ -206,7 +206,7 @@ fn full_block(costs: &mut Costs) {
     disagreement(costs);
 
     let operator = stage.provider.operator.clone();
-    let claim = with_budget(60_000, instructions::claim_rewards(&stage.world, &stage.provider, 0, &rows(0..ROWS)));
+    let claim = with_budget(60_000, instructions::claim_rewards(&stage.provider, 0, &rows(0..ROWS)));
     let outcome = sent(&mut stage.world, &operator, &claim, &[]);
     costs.transaction("claim_rewards of 256 rows", &outcome, (Some(60_000), Some(1_232)));
     let claim = instructions::claim_seat_pay(&stage.world, &stage.checkers[0], &[0]);

@@ -12,7 +12,8 @@ fn every_code_has_its_name() {
 #[test]
 fn an_instruction_that_does_not_exist_is_refused() {
     let mut world = World::new();
-    let known = [0, 1, 2, 10, 11, 20, 21, 22, 30, 31, 32, 33, 40, 41, 42, 43, 44, 50, 51];
+    let ranges = [0..=13, 20..=27, 30..=35, 40..=45, 50..=51, 60..=68, 70..=77, 80..=83, 90..=92];
+    let known: Vec<u8> = ranges.into_iter().flatten().collect();
     let before = world.fingerprint();
     for number in (0..=u8::MAX).filter(|n| !known.contains(n)) {
         let mut unknown = instructions::churn(0);

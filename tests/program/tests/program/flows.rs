@@ -40,9 +40,12 @@ fn registered_in_0_checked_in_1_tallied_in_2_live_from_3_credited_in_4_and_claim
     assert_eq!([1, 2, 3].map(|e| stage.world.epoch(e).checker_credited), [0, 0, 200 * ATH / 3 * 3]);
 
     let (world, provider) = (&mut stage.world, &stage.provider);
-    let claim = instructions::claim_rewards(world, provider, 0, &rows([0]));
+    let claim = instructions::claim_rewards(provider, 0, &rows([0]));
     world.must(&[claim], &[&provider.operator]);
-    assert_eq!(world.balance(&provider.to), FULL);
+    assert_eq!((world.balance(&provider.to), world.provider(0).claimed), (0, FULL), "granted");
+    let withdraw = instructions::withdraw(world, &addresses::provider(0), Vault::Rewards, &provider.to);
+    world.run(withdraw);
+    assert_eq!(world.balance(&provider.to), FULL * 3 / 10, "30 percent at once");
     for checker in &stage.checkers {
         let slot = world.tickets().iter().position(|t| t.checker == checker.id).expect("a ticket") as u32;
         let claim = instructions::claim_seat_pay(world, checker, &[slot]);
@@ -51,17 +54,26 @@ fn registered_in_0_checked_in_1_tallied_in_2_live_from_3_credited_in_4_and_claim
     }
     world.check_books();
     assert_eq!(world.books().held, 0);
+    // And the rest in 180 days.
+    world.set_time(world.now() + 180 * 86_400);
+    let withdraw = instructions::withdraw(world, &addresses::provider(0), Vault::Rewards, &provider.to);
+    world.run(withdraw);
+    assert_eq!(world.balance(&provider.to), FULL);
+    assert_eq!(world.books().granted, 0);
+    world.check_books();
 }
 
 #[test]
 fn what_nobody_earned_goes_back_when_its_tally_is_over() {
     let mut stage = Stage::new(3, 1).pass_to(4, &perfect());
     let (before, credited) = (stage.world.ledger(Vault::Rewards).liabilities, stage.world.epoch(3).credited());
+    let treasury = stage.world.network().treasury_due;
     assert_eq!((stage.world.epoch(3).released, stage.world.epoch(2).released), (0, 1));
     stage.world.advance(5);
-    // 5 takes its own pool; 3 gives back what it did not credit.
+    // 5 takes its own pool; 3 gives back what it did not credit, less the treasury's 5 percent, which nobody else earned.
     let after = stage.world.ledger(Vault::Rewards).liabilities;
-    assert_eq!(after, before + 1_000 * ATH - (1_000 * ATH - credited));
+    assert_eq!(after, before + 1_000 * ATH - (1_000 * ATH - credited - 50 * ATH));
+    assert_eq!(stage.world.network().treasury_due, treasury + 50 * ATH);
     assert_eq!(stage.world.epoch(3).released, 1);
     stage.world.check_books();
 }
@@ -327,17 +339,25 @@ fn several_providers_and_classes_share_by_weight() {
     let second = stage.world.provider_with(1_000 * ATH);
     let mut args = datagalax_program_tests::actors::container_args([9; 32], 4);
     args.endpoint = "http://second".into();
+    let register = instructions::register_container(&stage.world, &second, 1, 0, args.clone());
+    // A class that comes after the first epoch waits for the time lock.
+    stage.world.refused(register, &[&second.owner], "ClassInactive");
+    stage.pass(1, &perfect());
+    stage.world.run(instructions::apply_class(1));
     let register = instructions::register_container(&stage.world, &second, 1, 0, args);
     stage.world.must(&[register], &[&second.owner]);
-    let mut stage = stage.pass_to(3, &perfect());
-    stage.world.finish(&stage.checkers, 3, &perfect());
-    // 100 x 1 and 50 x 4 units.
+    let mut stage = stage.pass_to(4, &perfect());
+    stage.world.finish(&stage.checkers, 4, &perfect());
+    // Alone in 3; then 100 x 1 and 50 x 4 units.
     let block = stage.world.block(0);
-    assert_eq!((block.rows[0].accrued, block.rows[1].accrued), (FULL / 3, FULL * 2 / 3));
-    let claim = instructions::claim_rewards(&stage.world, &second, 0, &rows([1]));
+    assert_eq!((block.rows[0].accrued, block.rows[1].accrued), (FULL + FULL / 3, FULL * 2 / 3));
+    let claim = instructions::claim_rewards(&second, 0, &rows([1]));
     stage.world.must(&[claim], &[&second.operator]);
-    assert_eq!((stage.world.balance(&second.to), stage.world.balance(&stage.provider.to)), (FULL * 2 / 3, 0));
     assert_eq!(stage.world.provider(second.id).claimed, FULL * 2 / 3);
+    let withdraw = instructions::withdraw(&stage.world, &addresses::provider(second.id), Vault::Rewards, &second.to);
+    stage.world.run(withdraw);
+    let paid = (stage.world.balance(&second.to), stage.world.balance(&stage.provider.to));
+    assert_eq!(paid, (FULL * 2 / 3 * 3 / 10, 0));
     stage.world.check_books();
 }
 
@@ -363,7 +383,13 @@ fn a_short_treasury_pays_what_it_has_and_never_more() {
     let (books, ledger) = (stage.world.books(), stage.world.ledger(Vault::Rewards));
     assert!(books.credited <= 2_500 * ATH && books.credited > 2_000 * ATH, "{books:?}");
     assert_eq!(ledger.balance, 2_500 * ATH);
-    let claim = instructions::claim_rewards(&stage.world, &stage.provider, 0, &rows([0]));
+    // All of it is there when it has vested.
+    let earned = stage.world.accrued(0);
+    let claim = instructions::claim_rewards(&stage.provider, 0, &rows([0]));
     stage.world.must(&[claim], &[&stage.provider.operator]);
+    stage.world.set_time(stage.world.now() + 180 * 86_400);
+    let withdraw = instructions::withdraw(&stage.world, &addresses::provider(0), Vault::Rewards, &stage.provider.to);
+    stage.world.run(withdraw);
+    assert_eq!(stage.world.balance(&stage.provider.to), earned);
     stage.world.check_books();
 }

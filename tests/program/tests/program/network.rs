@@ -36,6 +36,10 @@ fn initialize_writes_the_network_its_vaults_and_its_books() {
     assert_eq!((network.grids[0].start, network.grids[0].length, network.grids[0].first_epoch), (world.start, 60, 0));
     assert_eq!(network.parameters, world.settings.parameters);
     assert_eq!(network.emission.amount, world.settings.emission);
+    let vesting = world.settings.arguments(network.guardian, 0).vesting;
+    assert_eq!(network.vesting_terms[0], vesting, "30/30/40 under id 1 from day 0");
+    assert!(network.vesting_terms[1..].iter().all(|t| *t == Default::default()));
+    assert_eq!((network.paused_until, network.pending_at, network.treasury_due), (0, 0, 0));
     assert_eq!((network.providers, network.checkers, network.blocks, network.free_rows, network.classes), (0, 0, 0, 0, 0));
     for (kind, name) in Vault::ALL.into_iter().enumerate() {
         let ledger = world.ledger(name);
@@ -78,11 +82,14 @@ impl InitCall {
             if self.instruction.accounts[i].is_writable {
                 self.refused(&format!("account {i} is read-only"), |c| c.accounts[i].is_writable = false);
             }
-            for j in (0..count).filter(|j| *j != i) {
+            for j in (0..count).filter(|j| *j != i && i + 1 < count) {
                 self.refused(&format!("account {i} is account {j}"), |c| c.accounts[i].pubkey = c.accounts[j].pubkey);
             }
+            // The last account only brings the program along, which a transaction that calls it does anyway.
             let elsewhere = address_of(&[b"elsewhere"]);
-            self.refused(&format!("account {i} lies elsewhere"), |c| c.accounts[i].pubkey = elsewhere);
+            if i + 1 < count {
+                self.refused(&format!("account {i} lies elsewhere"), |c| c.accounts[i].pubkey = elsewhere);
+            }
             self.refused(&format!("{i} accounts"), |c| c.accounts.truncate(i));
         }
         for length in 0..self.instruction.data.len() {
@@ -201,17 +208,26 @@ fn arguments_have_bounds() {
         ("commit lead at its largest", FIT, |a| a.parameters.commit_lead = u32::MAX),
         ("reveal window", FIT, |a| a.parameters.reveal_window = 30),
         ("case window", FIT, |a| a.parameters.case_window = 479),
+        ("a case of 1,001 epochs", FIT, |a| a.parameters.case_window = 60_001),
         ("unbonding", FIT, |a| a.parameters.unbonding = 719),
         ("start in the past", OUT, |a| a.first_epoch_start -= 11),
         ("start beyond a month", OUT, |a| a.first_epoch_start += 30 * 86_400),
         ("start at the end of time", OUT, |a| a.first_epoch_start = i64::MAX),
         ("start before time", OUT, |a| a.first_epoch_start = i64::MIN),
         ("emission", OUT, |a| a.emission = MAX_AMOUNT + 1),
-        ("breaker", OUT, |a| a.breaker_limit = MAX_AMOUNT + 1),
+        ("breaker of the stake vault", OUT, |a| a.parameters.breaker_limits[0] = MAX_AMOUNT + 1),
+        ("breaker of the escrow vault", OUT, |a| a.parameters.breaker_limits[2] = 0),
+        ("keeper fee", OUT, |a| a.parameters.keeper_fee = MAX_AMOUNT + 1),
+        ("indexer stake", OUT, |a| a.parameters.indexer_stake = MAX_AMOUNT + 1),
+        ("time lock of a month and a second", OUT, |a| a.parameters.time_lock = 30 * 86_400 + 1),
+        ("no time to start", OUT, |a| a.parameters.start_timeout = 0),
+        ("a day and a second to start", OUT, |a| a.parameters.start_timeout = 86_401),
         ("decay", OUT, |a| a.decay_bps = 10_001),
         ("freeze flag", OUT, |a| a.allow_freeze_authority = 2),
-        ("vesting without id", OUT, |a| a.vesting.id = 0),
-        ("vesting parts", OUT, |a| a.vesting.long_bps += 1),
+        ("vesting parts above one", OUT, |a| a.vesting.long_bps += 1),
+        ("vesting parts below one", OUT, |a| a.vesting.immediate_bps -= 1),
+        ("no days of vesting", OUT, |a| a.vesting.short_days = 0),
+        ("vesting beyond the buckets", OUT, |a| a.vesting.long_days = 181),
     ];
     let mut world = bare();
     let authority = world.authority.clone();
@@ -239,12 +255,12 @@ fn create_class_writes_a_class() {
     let instruction = instructions::create_class(&world, args);
     world.must(&[instruction], &[&authority]);
     let class = world.class(7);
-    assert_eq!((class.id, class.unit_weight, class.stake_base, class.active), (7, 50, args.stake_base, 1));
-    assert_eq!((class.minimum_vram, class.reference_throughput), (args.minimum_vram, args.reference_throughput));
+    assert_eq!((class.id, class.terms, class.pending_at), (7, args.terms, 0), "before the first epoch it holds at once");
+    assert_eq!((class.terms.unit_weight, class.terms.active), (50, 1));
     assert_eq!(class.name(), "test");
     let network = world.network();
     assert_eq!((network.classes, network.largest_class_weight), (1, 50));
-    assert_eq!(network.largest_class_throughput, args.reference_throughput);
+    assert_eq!(network.largest_class_throughput, args.terms.reference_throughput);
 }
 
 #[test]
@@ -265,12 +281,16 @@ fn create_class_has_bounds_and_an_authority() {
     world.refused(instruction, &[&stranger], "Unauthorized");
 
     let mut silent = class_args(0, 1);
-    silent.reference_throughput = 0;
+    silent.terms.reference_throughput = 0;
     let mut dear = class_args(0, 1);
-    dear.stake_base = MAX_AMOUNT + 1;
+    dear.terms.stake_base = MAX_AMOUNT + 1;
     let mut garbled = class_args(0, 1);
     garbled.name[1] = 0xff;
-    for args in [silent, dear, garbled] {
+    let mut odd = class_args(0, 1);
+    odd.terms.active = 2;
+    let mut reserved = class_args(0, 1);
+    reserved.terms.reserved[4] = 1;
+    for args in [silent, dear, garbled, odd, reserved] {
         let instruction = instructions::create_class(&world, args);
         world.refused(instruction, &[&authority], "ParameterOutOfBounds");
     }
@@ -291,7 +311,7 @@ fn a_class_weighs_no_more_than_its_share_of_throughput() {
     let authority = world.authority.clone();
     let class = |id, unit_weight, reference_throughput| {
         let mut args = class_args(id, unit_weight);
-        args.reference_throughput = reference_throughput;
+        args.terms.reference_throughput = reference_throughput;
         args
     };
     let mut create = |args, name: Option<&str>| {
@@ -363,14 +383,14 @@ fn fund_rewards_refuses() {
     let other = address_of(&[b"other mint"]);
     world.put_mint(other, MintData::default());
     let mut wrong = valid.clone();
-    wrong.accounts[2].pubkey = other;
+    wrong.accounts[3].pubkey = other;
     world.refused(wrong, &[&funder], "WrongAccount");
     let mut wrong = valid.clone();
-    wrong.accounts[3].pubkey = world.put_token_account(&other, &funder.pubkey(), 100, "");
+    wrong.accounts[2].pubkey = world.put_token_account(&other, &funder.pubkey(), 100, "");
     assert!(world.send(&[wrong], &[&funder]).is_err(), "tokens of another mint");
     let victim = world.actor("victim");
     let mut theft = valid.clone();
-    theft.accounts[3].pubkey = world.put_token_account(&mint, &victim.pubkey(), 100, "");
+    theft.accounts[2].pubkey = world.put_token_account(&mint, &victim.pubkey(), 100, "");
     assert!(world.send(&[theft], &[&funder]).is_err(), "somebody else's tokens");
     Call::new(world, valid, &[&funder]).check();
 }

@@ -94,10 +94,10 @@ fn stake_refuses() {
     let mint = address_of(&[b"other mint"]);
     world.put_mint(mint, MintData::default());
     let mut wrong = valid.clone();
-    wrong.accounts[3].pubkey = mint;
+    wrong.accounts[4].pubkey = mint;
     world.refused(wrong, &[&provider.owner], "WrongAccount");
     let mut wrong = valid.clone();
-    wrong.accounts[4].pubkey = other.from;
+    wrong.accounts[3].pubkey = other.from;
     assert!(world.send(&[wrong], &[&provider.owner]).is_err(), "another's tokens");
 
     world.set_paused(true);

@@ -1,8 +1,8 @@
 //! `tally_block`: its windows, its refusals, and what each kind of vote leads to.
 
 use datagalax::{
-    constants::{NO_VOTE, ROWS, VOID},
-    state::{Parameters, Row, Ticket},
+    constants::{NO_VOTE, NONE, ROWS, VOID},
+    state::{Block, Container, Parameters, Row, Ticket},
 };
 use datagalax_program_tests::{
     Report, Settings, addresses,
@@ -238,6 +238,56 @@ fn a_breach_is_noted_when_enough_saw_it() {
 }
 
 #[test]
+fn a_row_counts_the_epochs_it_was_live_in_and_their_availability() {
+    // Live from 3: 100, 90, void, 60.
+    let votes = |at: SeatAt| {
+        let availability = [100, 100, 100, 100, 90, 0, 60][at.epoch as usize];
+        (at.epoch != 5).then(|| Report::flat(availability, 100, 9).salted(at.epoch, at.block, at.seat))
+    };
+    let mut stage = Stage::new(3, 1).pass_to(6, &votes);
+    stage.world.finish(&stage.checkers, 6, &votes);
+    assert_eq!((row(&stage, 0).epochs_live, row(&stage, 0).availability_sum), (3, 250));
+    assert_eq!(row(&stage, 0).accrued, FULL + 750 * 100 * 90 * 100);
+}
+
+#[test]
+fn a_leased_row_earns_its_fees_at_most_and_only_on_a_fresh_measurement() {
+    let seven_days = 7 * 86_400 / 60;
+    for (fees, measured, expected) in [
+        // The fee is the lesser, the emission is; both at an availability of 90.
+        (100 * ATH, 2, 90 * ATH),
+        (u64::MAX / 2, 2, 750 * 100 * 90 * 80),
+        (100 * ATH, NONE, 0),
+    ] {
+        let mut stage = live(3, 1, &all(Report::flat(90, 30, 9)));
+        let block = addresses::block(stage.block);
+        stage.world.patch_as::<Block>(&block, |b| {
+            b.rows[0].note_lease(3, fees, fees);
+            b.rows[0].end_lease(5, 10_000);
+            (b.rows[0].full_capacity, b.rows[0].full_capacity_epoch) = (80, measured);
+        });
+        stage.world.finish(&stage.checkers, 3, &all(Report::flat(90, 30, 9)));
+        // The light challenge's 30 percent are below the threshold, and are not what counts.
+        assert_eq!((row(&stage, 0).accrued, row(&stage, 0).bad_epochs), (expected, 0), "{fees} {measured}");
+        assert_eq!((row(&stage, 0).full_capacity, row(&stage, 0).full_capacity_epoch), (80, measured));
+        assert_eq!(row(&stage, 0).flags & Row::LEASED, Row::LEASED, "it lasts on");
+        assert_eq!(stage.world.epoch(3).capacity_epochs, seven_days);
+    }
+}
+
+#[test]
+fn a_halted_row_earns_nothing_and_is_measured_on() {
+    let mut stage = live(3, 1, &perfect());
+    let container = addresses::container(0, &datagalax_program_tests::actors::fingerprint(0));
+    stage.world.patch_as::<Container>(&container, |c| (c.status, c.halt_reason) = (1, Container::HALT_BREACH));
+    stage.world.patch_as::<Block>(&addresses::block(stage.block), |b| b.rows[0].flags |= Row::HALTED);
+    stage.world.finish(&stage.checkers, 3, &perfect());
+    assert_eq!((row(&stage, 0).accrued, row(&stage, 0).bad_epochs, history(&stage, 0, 3)), (0, 0, 100));
+    assert_eq!((row(&stage, 0).epochs_live, row(&stage, 0).full_capacity_epoch), (1, 3));
+    assert!(seated_tickets(&stage, 3).iter().all(|t| t.accrued == stage.world.epoch(3).seat_pay));
+}
+
+#[test]
 fn four_of_five_condemn_and_fewer_contest() {
     for dishonest in 0..=5u8 {
         let votes = move |at: SeatAt| {
@@ -248,6 +298,10 @@ fn four_of_five_condemn_and_fewer_contest() {
         let condemned = dishonest >= 4;
         assert_eq!(row(&stage, 0).accrued, if condemned { 0 } else { FULL }, "{dishonest} votes");
         assert_eq!(row(&stage, 0).bad_epochs, u16::from(condemned));
+        // The first verdict freezes what the row has, and opens a window of 480 s: epochs 3 to 10.
+        let case = (row(&stage, 0).is_accused(), row(&stage, 0).first_condemned, row(&stage, 0).condemned);
+        assert_eq!(case, if condemned { (true, 3, 1) } else { (false, NONE, 0) }, "{dishonest} votes");
+        assert!(!condemned || row(&stage, 0).case_until == 10);
         assert_eq!(history(&stage, 0, 3), 100, "the medians are judged either way");
         // Contested: nobody is wrong. Condemned: who did not say so is.
         let right: Vec<u16> = stage.world.block(stage.block).lanes[1].committee.iter().map(|s| s.right).collect();
