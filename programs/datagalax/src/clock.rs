@@ -10,3 +10,9 @@ use anchor_lang::prelude::*;
 pub fn now() -> Result<i64> {
     Ok(Clock::get()?.unix_timestamp)
 }
+
+/// So many seconds after an instant; the end of time when that is beyond it.
+#[inline(never)]
+pub const fn after(instant: i64, seconds: u32) -> i64 {
+    instant.saturating_add(seconds as i64)
+}

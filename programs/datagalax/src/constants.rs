@@ -34,19 +34,19 @@ pub const SHORTEST_LEASE: u32 = 600;
 /// Longest lease, seconds: one year.
 pub const LONGEST_LEASE: u32 = 366 * 86_400;
 /// Seconds after its start in which a user may close a lease as not served.
-pub const NOT_SERVED_WITHIN: i64 = 300;
+pub const NOT_SERVED_WITHIN: u32 = 300;
 /// Leases missed in a row that put a container back to checking.
 pub const MISSES: u8 = 3;
 /// Epochs that one `settle_lease` goes through at most.
 pub const MAX_SETTLED_EPOCHS: u32 = 64;
 /// Seconds before it begins that maintenance is announced at the latest.
-pub const MAINTENANCE_NOTICE: i64 = 86_400;
+pub const MAINTENANCE_NOTICE: u32 = 86_400;
 /// Longest maintenance in a month of 30 days, seconds.
 pub const MAINTENANCE_A_MONTH: u32 = 8 * 3_600;
 /// Clean tallies in a row after which an accused container takes leases again.
 pub const CLEAN_FOR_LEASES: u8 = 2;
 /// Longest time that an indexer's signature on a match is good for, seconds.
-pub const MATCH_LIFETIME: i64 = 3_600;
+pub const MATCH_LIFETIME: u32 = 3_600;
 /// Seconds for which the capacity last measured without a tenant holds for a leased row.
 pub const FULL_CAPACITY_LIFETIME: u32 = 7 * 86_400;
 /// Most entries that `churn` moves at one epoch boundary.

@@ -1,7 +1,7 @@
 use anchor_lang::prelude::*;
 
 use super::{VERSION, assert_size};
-use crate::{error::DatagalaxError, settlement::Bill};
+use crate::{clock::after, error::DatagalaxError, settlement::Bill};
 
 /// A user's lease of a container, seeds `["lease", user, nonce u64]`.
 ///
@@ -123,7 +123,7 @@ impl Lease {
 
     /// When what was escrowed is used up, or what is due ends, seconds.
     pub fn end(&self) -> i64 {
-        if self.ended != 0 { self.ended } else { self.started.saturating_add(i64::from(self.max_seconds)) }
+        if self.ended != 0 { self.ended } else { after(self.started, self.max_seconds) }
     }
 
     /// The prices that it is billed by.

@@ -3,6 +3,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Emission, Parameters, Proposal, VERSION, VestingTerms, assert_size};
 use crate::{
+    clock::after,
     constants::{MAX_AMOUNT, NONE, VESTING_DAYS},
     error::DatagalaxError,
 };
@@ -118,9 +119,9 @@ assert_size!(Grid, 24);
 assert_size!(Network, 8 + 7 * 32 + 2 * 24 + 8 * 4 + 6 * 8 + 24 + 160 + 272 + 8 * 16 + 128);
 
 /// Seconds a pause lasts.
-pub const PAUSE: i64 = 72 * 3_600;
+pub const PAUSE: u32 = 72 * 3_600;
 /// Seconds between two pauses of the guardian's.
-pub const PAUSE_INTERVAL: i64 = 7 * 86_400;
+pub const PAUSE_INTERVAL: u32 = 7 * 86_400;
 
 impl Network {
     /// The grid an instant lies on.
@@ -149,7 +150,7 @@ impl Network {
     pub fn bounds(&self, epoch: u32) -> (i64, i64) {
         let grid = self.grid_of(epoch);
         let start = grid.start_of(epoch);
-        (start, start.saturating_add(i64::from(grid.length)))
+        (start, after(start, grid.length))
     }
 
     /// When an epoch that is not drawn yet becomes void: the end of its first quarter, seconds of the chain's clock.
@@ -166,7 +167,7 @@ impl Network {
     pub fn report_windows(&self, epoch: u32) -> (i64, i64, i64) {
         let (_, end) = self.bounds(epoch);
         let (_, tally_end) = self.bounds(epoch.saturating_add(1));
-        (end, end.saturating_add(i64::from(self.grid_of(epoch).reveal_window)), tally_end)
+        (end, after(end, self.grid_of(epoch).reveal_window), tally_end)
     }
 
     /// Whether the network is paused.

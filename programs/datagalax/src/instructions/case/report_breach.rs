@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::slash;
 use crate::{
     checked::{Account, CheckerSet, EventAuthority, New},
-    clock::now,
+    clock::{after, now},
     constants::{BREACHED, DAY, HISTORY, MIN_TICKETS_TO_SLASH, NONE, VOID, seed},
     error::DatagalaxError,
     events::CaseClosed,
@@ -74,7 +74,7 @@ pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> 
     // 3.
     require!(
         (container.breached_epoch == NONE || epoch > container.breached_epoch)
-            && now >= container.breached_at.saturating_add(DAY),
+            && now >= after(container.breached_at, DAY as u32),
         DatagalaxError::BreachedToday
     );
     container.breached_epoch = next;

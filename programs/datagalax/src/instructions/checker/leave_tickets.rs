@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::slots;
 use crate::{
     checked::{Account, CheckerSet, EventAuthority},
-    clock::now,
+    clock::{after, now},
     constants::NONE,
     error::DatagalaxError,
     events::TicketsChanged,
@@ -34,7 +34,7 @@ pub fn leave_tickets(ctx: &mut Context<LeaveTickets>, named: &[u8]) -> Result<()
     let (checker, set) = (&accounts.checker, &mut accounts.checkers);
     let current = accounts.network.current_epoch;
     // Before 2106 a time in seconds fits 32 bits.
-    let unlocks_at = u32::try_from(now.saturating_add(i64::from(accounts.network.parameters.unbonding)))
+    let unlocks_at = u32::try_from(after(now, accounts.network.parameters.unbonding))
         .map_err(|_| DatagalaxError::Overflow)?;
     let named = slots(named)?;
     for slot in named {

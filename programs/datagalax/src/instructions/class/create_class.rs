@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority, New},
-    clock::now,
+    clock::{after, now},
     constants::{NONE, seed},
     error::DatagalaxError,
     events::ClassProposed,
@@ -53,7 +53,7 @@ pub fn create_class(ctx: &mut Context<CreateClass>, args: &CreateClassArgs) -> R
     class.id = args.id;
     class.name = args.name;
     class.pending = args.terms;
-    class.pending_at = now.saturating_add(i64::from(network.parameters.time_lock)).max(1);
+    class.pending_at = after(now, network.parameters.time_lock).max(1);
     if network.current_epoch == NONE || network.parameters.time_lock == 0 {
         settle_terms(network, &mut class)?;
     }

@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     error::DatagalaxError,
     events::ClassProposed,
     state::{ClassTerms, GpuClass, Network},
@@ -31,7 +31,7 @@ pub fn update_class(ctx: &mut Context<UpdateClass>, terms: &ClassTerms) -> Resul
     let now = now()?;
     let class = &mut *ctx.accounts.class;
     class.pending = *terms;
-    class.pending_at = now.saturating_add(i64::from(ctx.accounts.network.parameters.time_lock)).max(1);
+    class.pending_at = after(now, ctx.accounts.network.parameters.time_lock).max(1);
     if *terms == class.terms {
         class.pending_at = 0;
     }

@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use super::OperateContainer;
 use crate::{
-    clock::now,
+    clock::{after, now},
     constants::{DAY, MAINTENANCE_A_MONTH, MAINTENANCE_NOTICE},
     error::DatagalaxError,
     events::MaintenanceAnnounced,
@@ -11,7 +11,7 @@ use crate::{
 /// Days of the month that maintenance is counted by.
 const MONTH: i64 = 30 * DAY;
 /// The furthest ahead that maintenance may be announced, seconds.
-const FURTHEST: i64 = 3 * MONTH;
+const FURTHEST: u32 = 90 * 86_400;
 
 /// Specification
 /// 1. The provider's operator (or owner) signs; it begins 24 hours ahead or later.
@@ -25,10 +25,10 @@ pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end
     let container = &mut *ctx.accounts.container;
     // 1.
     require!(
-        start >= now.saturating_add(MAINTENANCE_NOTICE)
-            && start <= now.saturating_add(FURTHEST)
+        start >= after(now, MAINTENANCE_NOTICE)
+            && start <= after(now, FURTHEST)
             && end > start
-            && end <= start.saturating_add(i64::from(MAINTENANCE_A_MONTH)),
+            && end <= after(start, MAINTENANCE_A_MONTH),
         DatagalaxError::BadMaintenance
     );
     // Attack: replace maintenance that is going on, and so have used none of it.

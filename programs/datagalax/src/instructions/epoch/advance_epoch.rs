@@ -165,6 +165,7 @@ impl Carried {
 
 /// Gives back what an epoch reserved and nobody earned; what was earned stays a liability until it is claimed. The treasury earned
 /// its share, less the keepers' fees, unless the epoch was void.
+#[inline(never)]
 fn release(epoch: &mut Epoch, ledger: &mut VaultLedger, treasury_due: &mut u64) -> Result<u64> {
     require!(epoch.released == 0, DatagalaxError::InvariantViolated);
     let treasury = if epoch.status == Epoch::DRAWN { epoch.treasury_left() } else { 0 };

@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, CheckerSet},
-    clock::now,
+    clock::{after, now},
     constants::{MIN_TICKETS_TO_RETIRE, NONE},
     error::DatagalaxError,
     state::{Epoch, Network, Queue, Ticket},
@@ -26,8 +26,7 @@ pub struct Churn {
 #[inline(never)]
 pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
     let now = now()?;
-    let unbonding = i64::from(ctx.accounts.network.parameters.unbonding);
-    let unlocks_at = u32::try_from(now.saturating_add(unbonding)).map_err(|_| DatagalaxError::Overflow)?;
+    let unlocks_at = u32::try_from(after(now, ctx.accounts.network.parameters.unbonding)).map_err(|_| DatagalaxError::Overflow)?;
     let epoch = &mut *ctx.accounts.epoch;
     let number = epoch.number;
     // 1. Attack: once the draw slot has passed, its hash and so the seed of every possible n can be told before anyone draws.

@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     error::DatagalaxError,
     events::IndexerChanged,
     state::{Indexer, Network},
@@ -28,9 +28,8 @@ pub fn leave_indexer(ctx: &mut Context<LeaveIndexer>) -> Result<()> {
     require!(indexer.status == Indexer::ACTIVE, DatagalaxError::AlreadyLeaving);
 
     // 2.
-    let wait = i64::from(ctx.accounts.network.parameters.unbonding);
     indexer.status = Indexer::LEAVING;
-    indexer.unlocks_at = now()?.saturating_add(wait);
+    indexer.unlocks_at = after(now()?, ctx.accounts.network.parameters.unbonding);
     ctx.accounts.event_authority.emit(&IndexerChanged {
         indexer: indexer.id,
         status: indexer.status,

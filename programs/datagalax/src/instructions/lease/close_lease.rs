@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::{emit_end, last_touched};
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     constants::{DAY, NOT_SERVED_WITHIN},
     error::DatagalaxError,
     instructions::container::halt,
@@ -50,13 +50,13 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
         if not_served {
             let day = (now / DAY) as u32;
             require!(
-                now < lease.started.saturating_add(NOT_SERVED_WITHIN) && container.note_not_served(signer, day),
+                now < after(lease.started, NOT_SERVED_WITHIN) && container.note_not_served(signer, day),
                 DatagalaxError::NotServedTooLate
             );
             lease.ended = now;
             lease.reason = Lease::REASON_NOT_SERVED;
         } else {
-            let least = lease.started.saturating_add(i64::from(lease.minimum_seconds));
+            let least = after(lease.started, lease.minimum_seconds);
             lease.ended = now.max(least).min(end);
             lease.reason = Lease::REASON_USER;
         }
@@ -65,7 +65,7 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
         require!(*signer == container.operator, DatagalaxError::LeaseRunning);
         lease.ended = now;
         lease.reason = Lease::REASON_PROVIDER;
-        if !container.is_excused(lease.opened, now, now.saturating_add(1)) {
+        if !container.is_excused(lease.opened, now, after(now, 1)) {
             let length = accounts.network.grid_of(accounts.network.epoch_at(now)?).length;
             let credit = lease.bill().epoch_price(length)?.min(container.locked_stake);
             lease.compensation += credit;

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use anchor_lang::prelude::*;
 
 use crate::{
-    clock::now,
+    clock::{after, now},
     constants::MATCH_LIFETIME,
     error::DatagalaxError,
     state::{Indexer, Network},
@@ -88,7 +88,7 @@ pub fn require_match(
 ) -> Result<()> {
     require!(indexer.status == Indexer::ACTIVE, DatagalaxError::IndexerLeaving);
     let now = now()?;
-    require!(now <= expires && expires <= now.saturating_add(MATCH_LIFETIME), DatagalaxError::MatchMismatch);
+    require!(now <= expires && expires <= after(now, MATCH_LIFETIME), DatagalaxError::MatchMismatch);
     let sysvar = sysvar.ok_or(DatagalaxError::MatchMissing)?;
     // Attack: an account of one's own that lists an instruction which never ran.
     require!(*sysvar.address() == INSTRUCTIONS_ID, DatagalaxError::WrongAccount);

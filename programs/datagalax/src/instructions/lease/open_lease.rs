@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::require_match;
 use crate::{
     checked::{Account, EventAuthority, New, TokenAccount},
-    clock::now,
+    clock::{after, now},
     constants::{CLEAN_FOR_LEASES, LONGEST_LEASE, NONE, SHORTEST_LEASE, seed},
     error::DatagalaxError,
     events::LeaseOpened,
@@ -110,7 +110,7 @@ pub fn open_lease(ctx: &mut Context<OpenLease>, args: &OpenLeaseArgs) -> Result<
     lease.price_per_hour = container.price_per_hour;
     lease.escrowed = lease.bill().escrow(args.seconds)?;
     lease.opened = now;
-    lease.start_by = now.saturating_add(i64::from(parameters.start_timeout));
+    lease.start_by = after(now, parameters.start_timeout);
     accounts.vault.require(network, VaultLedger::ESCROW)?;
     if lease.escrowed > 0 {
         accounts.vault.deposit(&accounts.from, accounts.user.account(), lease.escrowed, true)?;

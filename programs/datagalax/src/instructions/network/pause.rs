@@ -3,7 +3,7 @@ use anchor_lang::prelude::*;
 use super::Govern;
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     error::DatagalaxError,
     events::PauseChanged,
     state::{Network, PAUSE, PAUSE_INTERVAL},
@@ -30,14 +30,14 @@ pub fn pause(ctx: &mut Context<Pause>) -> Result<()> {
     if *signer != network.authority {
         require!(*signer == network.guardian, DatagalaxError::Unauthorized);
         require!(
-            network.guardian_paused_at == 0 || now >= network.guardian_paused_at.saturating_add(PAUSE_INTERVAL),
+            network.guardian_paused_at == 0 || now >= after(network.guardian_paused_at, PAUSE_INTERVAL),
             DatagalaxError::GuardianRests
         );
         network.guardian_paused_at = now;
     }
 
     // 2.
-    network.paused_until = now.saturating_add(PAUSE);
+    network.paused_until = after(now, PAUSE);
     ctx.accounts.event_authority.emit(&PauseChanged { until: network.paused_until });
     ctx.accounts.network.invariant()
 }

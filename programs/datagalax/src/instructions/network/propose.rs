@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     error::DatagalaxError,
     events::ProposalMade,
     state::{Network, Proposal},
@@ -31,7 +31,7 @@ pub fn propose(ctx: &mut Context<Govern>, proposal: &Proposal) -> Result<()> {
     // 2. Attack: shorten the lock and apply at once. The lock in force counts, not the proposed one.
     let now = now()?;
     network.pending = *proposal;
-    network.pending_at = now.saturating_add(i64::from(network.parameters.time_lock)).max(1);
+    network.pending_at = after(now, network.parameters.time_lock).max(1);
     ctx.accounts.event_authority.emit(&ProposalMade { applies_at: network.pending_at, proposal: *proposal });
     ctx.accounts.network.invariant()
 }

@@ -2,7 +2,7 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
+    clock::{after, now},
     error::DatagalaxError,
     events::StakeChanged,
     state::{Network, Provider, Unbonding},
@@ -29,8 +29,7 @@ pub fn request_unstake(ctx: &mut Context<RequestUnstake>, amount: u64) -> Result
     require!(amount <= provider.free_stake(), DatagalaxError::StakeTooLow);
 
     // 2.
-    let wait = i64::from(ctx.accounts.network.parameters.unbonding);
-    let unlocks_at = now()?.saturating_add(wait);
+    let unlocks_at = after(now()?, ctx.accounts.network.parameters.unbonding);
     let entry = provider.unbonding_entries.iter_mut().find(|e| e.amount == 0).ok_or(DatagalaxError::TooManyRequests)?;
     *entry = Unbonding { amount, unlocks_at };
     provider.unbonding += amount;
