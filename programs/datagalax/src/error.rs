@@ -2,6 +2,9 @@
 
 use anchor_lang::prelude::*;
 
+/// Code of the first error; they count from it.
+pub const FIRST_CODE: u32 = 6_000;
+
 /// Why an instruction was refused, in words a person understands.
 #[error_code]
 #[derive(Debug, PartialEq, Eq)]
@@ -282,4 +285,13 @@ pub enum DatagalaxError {
     /// 6091
     #[msg("Somebody opened a case against the container: close it instead")]
     CaseExists,
+    /// 6092
+    #[msg("The account belongs to another program than it must")]
+    ForeignAccount,
+    /// 6093
+    #[msg("The account is of another kind than it must be")]
+    WrongAccountKind,
+    /// 6094
+    #[msg("The account is cut short, too long, or not grown to its full length yet")]
+    WrongAccountLength,
 }

@@ -6,7 +6,7 @@ use core::{
 use anchor_lang::{Discriminator, ErrorCode, IdlAccountType, prelude::*};
 use bytemuck::Pod;
 
-use crate::error::DatagalaxError;
+use crate::error::{DatagalaxError, FIRST_CODE};
 
 /// Bytes of the discriminator at the head of every account of the program.
 pub const DISCRIMINATOR_LEN: usize = 8;
@@ -31,17 +31,43 @@ pub struct Account<T: Kind> {
     kind: PhantomData<T>,
 }
 
-/// Refuses an account that is not the program's, not of this kind, not of this length, or read-only where it is to change.
+/// What a check found: zero, or the code of the refusal.
 ///
-/// # Errors
-/// Anchor's `ConstraintMut`; `IllegalOwner`, `AccountDataTooSmall` (also for too long), `InvalidAccountData`.
+/// A number fits a register; a `Result` comes back through memory, which two hundred checks of accounts would each pay for.
+pub(super) type Finding = u32;
+/// Nothing to refuse.
+pub(super) const FINE: Finding = 0;
+/// The account must be writable: Anchor's own code for it, which clients know.
+pub(super) const READ_ONLY: Finding = ErrorCode::ConstraintMut as u32;
+
+/// A finding as a result.
+#[inline(always)]
+pub(super) fn settle(finding: Finding) -> Result<()> {
+    if finding == FINE { Ok(()) } else { Err(ProgramError::Custom(finding)) }
+}
+
+/// The code of a refusal of ours.
+#[inline(always)]
+pub(super) const fn code(error: DatagalaxError) -> Finding {
+    FIRST_CODE + error as u32
+}
+
+/// Looks whether an account is the program's, of this kind, of this length, and writable where it is to change:
+/// [`DatagalaxError::ForeignAccount`], [`DatagalaxError::WrongAccountKind`], [`DatagalaxError::WrongAccountLength`], Anchor's
+/// `ConstraintMut`.
 #[inline(never)]
-pub(super) fn check(view: &AccountView, tag: u64, space: usize, writable: bool) -> Result<()> {
-    require!(!writable || view.is_writable(), ErrorCode::ConstraintMut);
-    require!(view.owned_by(&crate::ID), ProgramError::IllegalOwner);
-    require!(view.data_len() == space, ProgramError::AccountDataTooSmall);
-    require!(tag_of(view) == Some(tag), ProgramError::InvalidAccountData);
-    Ok(())
+pub(super) fn check(view: &AccountView, tag: u64, space: usize, writable: bool) -> Finding {
+    if writable && !view.is_writable() {
+        READ_ONLY
+    } else if !view.owned_by(&crate::ID) {
+        code(DatagalaxError::ForeignAccount)
+    } else if tag_of(view) != Some(tag) {
+        code(DatagalaxError::WrongAccountKind)
+    } else if view.data_len() != space {
+        code(DatagalaxError::WrongAccountLength)
+    } else {
+        FINE
+    }
 }
 
 /// The discriminator of an account, whoever owns it; `None` when it is too short to have one.
@@ -62,10 +88,10 @@ impl<T: Kind> Account<T> {
     /// Loads an account whose kind the instruction's accounts leave open.
     ///
     /// # Errors
-    /// As [`AnchorAccount::load`]; Anchor's `ConstraintMut` when it is read-only.
+    /// As [`check`] finds.
     #[inline(always)]
     pub fn open(view: AccountView) -> Result<Self> {
-        check(&view, T::TAG, T::SPACE, true)?;
+        settle(check(&view, T::TAG, T::SPACE, true))?;
         Ok(Self { view, kind: PhantomData })
     }
 
@@ -105,7 +131,7 @@ impl<T: Kind> AnchorAccount for Account<T> {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check(&view, T::TAG, T::SPACE, false)?;
+        settle(check(&view, T::TAG, T::SPACE, false))?;
         Ok(Self { view, kind: PhantomData })
     }
 

@@ -1,8 +1,11 @@
 use core::ops::{Deref, DerefMut};
 
-use anchor_lang::{ErrorCode, IdlAccountType, prelude::*};
+use anchor_lang::{IdlAccountType, prelude::*};
 
-use super::{Kind, account::tag_of};
+use super::{
+    Kind,
+    account::{FINE, Finding, READ_ONLY, code, settle, tag_of},
+};
 use crate::{
     constants::NONE,
     error::DatagalaxError,
@@ -19,14 +22,18 @@ const HEAD: usize = CheckerSetHeader::SPACE;
 const TICKET: usize = core::mem::size_of::<Ticket>();
 
 #[inline(never)]
-fn check(view: &AccountView, writable: bool) -> Result<()> {
-    require!(!writable || view.is_writable(), ErrorCode::ConstraintMut);
-    require!(view.owned_by(&crate::ID), ProgramError::IllegalOwner);
-    require!(view.data_len() >= HEAD, ProgramError::AccountDataTooSmall);
-    require!(tag_of(view) == Some(CheckerSetHeader::TAG), ProgramError::InvalidAccountData);
-    let set = CheckerSet { view: *view };
-    require!(set.slots as usize * TICKET == view.data_len() - HEAD, ProgramError::AccountDataTooSmall);
-    Ok(())
+fn check(view: &AccountView, writable: bool) -> Finding {
+    if writable && !view.is_writable() {
+        READ_ONLY
+    } else if !view.owned_by(&crate::ID) {
+        code(DatagalaxError::ForeignAccount)
+    } else if tag_of(view) != Some(CheckerSetHeader::TAG) {
+        code(DatagalaxError::WrongAccountKind)
+    } else if view.data_len() < HEAD || (CheckerSet { view: *view }).slots as usize * TICKET != view.data_len() - HEAD {
+        code(DatagalaxError::WrongAccountLength)
+    } else {
+        FINE
+    }
 }
 
 impl CheckerSet {
@@ -199,13 +206,13 @@ impl AnchorAccount for CheckerSet {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check(&view, false)?;
+        settle(check(&view, false))?;
         Ok(Self { view })
     }
 
     #[inline(always)]
     unsafe fn load_mut(view: AccountView) -> Result<Self> {
-        check(&view, true)?;
+        settle(check(&view, true))?;
         Ok(Self { view })
     }
 

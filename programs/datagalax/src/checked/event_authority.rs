@@ -9,7 +9,10 @@ use anchor_lang::{
     prelude::*,
 };
 
-use super::view_of;
+use super::{
+    account::{FINE, Finding, code, settle},
+    view_of,
+};
 use crate::{
     error::DatagalaxError,
     events::{Recorded, TAG_LEN},
@@ -30,9 +33,8 @@ pub struct EventAuthority {
 view_of!(EventAuthority);
 
 #[inline(never)]
-fn check(view: &AccountView) -> Result<()> {
-    require!(*view.address() == EVENT_AUTHORITY, DatagalaxError::WrongAccount);
-    Ok(())
+fn check(view: &AccountView) -> Finding {
+    if *view.address() == EVENT_AUTHORITY { FINE } else { code(DatagalaxError::WrongAccount) }
 }
 
 impl AnchorAccount for EventAuthority {
@@ -40,7 +42,7 @@ impl AnchorAccount for EventAuthority {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check(&view)?;
+        settle(check(&view))?;
         Ok(Self { view })
     }
 

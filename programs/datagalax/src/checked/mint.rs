@@ -1,6 +1,10 @@
 use anchor_lang::prelude::*;
 
-use super::{token_program::is_token_program, view_of};
+use super::{
+    account::{FINE, Finding, code, settle},
+    token_program::is_token_program,
+    view_of,
+};
 use crate::{constants::MINT_DECIMALS, error::DatagalaxError};
 
 /// Bytes of a mint without extensions.
@@ -28,13 +32,14 @@ pub struct Mint {
 view_of!(Mint);
 
 #[inline(never)]
-fn check(view: &AccountView) -> Result<()> {
-    require!(is_token_program(view.owner()), ProgramError::IllegalOwner);
+fn check(view: &AccountView) -> Finding {
+    if !is_token_program(view.owner()) {
+        return code(DatagalaxError::ForeignAccount);
+    }
     // SAFETY: the borrow ends with this function, which calls nothing that writes.
     let data = unsafe { view.borrow_unchecked() };
     let (at, kind) = EXTENDED_KIND;
-    require!(data.len() == MINT_LEN || data.get(at) == Some(&kind), ProgramError::InvalidAccountData);
-    Ok(())
+    if data.len() == MINT_LEN || data.get(at) == Some(&kind) { FINE } else { code(DatagalaxError::WrongAccountLength) }
 }
 
 impl AnchorAccount for Mint {
@@ -44,7 +49,7 @@ impl AnchorAccount for Mint {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check(&view)?;
+        settle(check(&view))?;
         Ok(Self { view })
     }
 

@@ -3,10 +3,13 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-use anchor_lang::{ErrorCode, IdlAccountType, prelude::*};
+use anchor_lang::{IdlAccountType, prelude::*};
 use bytemuck::{Pod, Zeroable};
 
-use super::{DISCRIMINATOR_LEN, Kind, account::check, account::tag_of};
+use super::{
+    DISCRIMINATOR_LEN, Kind,
+    account::{Finding, READ_ONLY, check, code, settle, tag_of},
+};
 use crate::{
     error::DatagalaxError,
     state::{Checker, Indexer, Provider},
@@ -59,15 +62,14 @@ impl PartyAccount {
 }
 
 #[inline(never)]
-fn check_party(view: &AccountView, writable: bool) -> Result<()> {
+fn check_party(view: &AccountView, writable: bool) -> Finding {
     let tag = tag_of(view);
     for (kind, space) in [(Provider::TAG, Provider::SPACE), (Checker::TAG, Checker::SPACE), (Indexer::TAG, Indexer::SPACE)] {
         if tag == Some(kind) {
             return check(view, kind, space, writable);
         }
     }
-    require!(!writable || view.is_writable(), ErrorCode::ConstraintMut);
-    Err(DatagalaxError::WrongAccount.into())
+    if writable && !view.is_writable() { READ_ONLY } else { code(DatagalaxError::WrongAccountKind) }
 }
 
 impl AnchorAccount for PartyAccount {
@@ -77,13 +79,13 @@ impl AnchorAccount for PartyAccount {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check_party(&view, false)?;
+        settle(check_party(&view, false))?;
         Ok(Self { view })
     }
 
     #[inline(always)]
     unsafe fn load_mut(view: AccountView) -> Result<Self> {
-        check_party(&view, true)?;
+        settle(check_party(&view, true))?;
         Ok(Self { view })
     }
 

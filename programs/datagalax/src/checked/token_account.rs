@@ -1,6 +1,7 @@
-use anchor_lang::{ErrorCode, prelude::*};
+use anchor_lang::prelude::*;
 
 use super::{
+    account::{FINE, Finding, READ_ONLY, code, settle},
     token_program::{ASSOCIATED_TOKEN, is_token_program},
     view_of,
 };
@@ -23,17 +24,25 @@ pub struct TokenAccount {
 view_of!(TokenAccount);
 
 #[inline(never)]
-fn check(view: &AccountView, writable: bool) -> Result<()> {
-    require!(!writable || view.is_writable(), ErrorCode::ConstraintMut);
-    require!(is_token_program(view.owner()), ProgramError::IllegalOwner);
+fn check(view: &AccountView, writable: bool) -> Finding {
+    if writable && !view.is_writable() {
+        return READ_ONLY;
+    }
+    if !is_token_program(view.owner()) {
+        return code(DatagalaxError::ForeignAccount);
+    }
     // SAFETY: the borrow ends with this function, which calls nothing that writes.
     let data = unsafe { view.borrow_unchecked() };
     let (at, kind) = EXTENDED_KIND;
     // Attack: a mint or a multisig of the token program, whose bytes read as something else.
     let shaped = data.len() == TOKEN_ACCOUNT_LEN || data.get(at) == Some(&kind);
-    require!(shaped, ProgramError::InvalidAccountData);
-    require!(data[STATE] != 0, ProgramError::UninitializedAccount);
-    Ok(())
+    if !shaped {
+        code(DatagalaxError::WrongAccountLength)
+    } else if data[STATE] == 0 {
+        code(DatagalaxError::WrongAccountKind)
+    } else {
+        FINE
+    }
 }
 
 impl AnchorAccount for TokenAccount {
@@ -43,13 +52,13 @@ impl AnchorAccount for TokenAccount {
 
     #[inline(always)]
     fn load(view: AccountView) -> Result<Self> {
-        check(&view, false)?;
+        settle(check(&view, false))?;
         Ok(Self { view })
     }
 
     #[inline(always)]
     unsafe fn load_mut(view: AccountView) -> Result<Self> {
-        check(&view, true)?;
+        settle(check(&view, true))?;
         Ok(Self { view })
     }
 

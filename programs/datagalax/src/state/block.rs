@@ -364,12 +364,15 @@ impl Block {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION && self.live <= self.occupied && usize::from(self.occupied) <= ROWS,
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION && self.live <= self.occupied && usize::from(self.occupied) <= ROWS
     }
 }
 

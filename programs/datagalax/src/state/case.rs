@@ -84,15 +84,18 @@ impl Case {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION
-                && (1..=Self::BREACH).contains(&self.kind)
-                && (1..=Self::REJECTED).contains(&self.status)
-                && self.compensation <= self.stake_taken
-                && (self.status == Self::UPHELD || self.stake_taken == 0),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION
+            && (1..=Self::BREACH).contains(&self.kind)
+            && (1..=Self::REJECTED).contains(&self.status)
+            && self.compensation <= self.stake_taken
+            && (self.status == Self::UPHELD || self.stake_taken == 0)
     }
 }

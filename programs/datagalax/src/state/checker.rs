@@ -43,11 +43,14 @@ impl Checker {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION && u64::from(self.commission_bps) <= BPS && (self.tickets > 0 || self.staked == 0),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION && u64::from(self.commission_bps) <= BPS && (self.tickets > 0 || self.staked == 0)
     }
 }

@@ -249,19 +249,22 @@ impl CheckerSetHeader {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        let counted = u64::from(self.live) + u64::from(self.pending) + u64::from(self.free);
-        require!(
-            self.version == VERSION
-                && counted <= u64::from(self.slots)
-                && u64::from(self.leaving) + u64::from(self.retiring) <= u64::from(self.live)
-                && (self.pending == 0) == (self.pending_head == NONE)
-                && (self.leaving == 0) == (self.leaving_head == NONE)
-                && (self.retiring == 0) == (self.retiring_head == NONE)
-                && (self.free == 0) == (self.free_head == NONE),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        let counted = u64::from(self.live) + u64::from(self.pending) + u64::from(self.free);
+        self.version == VERSION
+            && counted <= u64::from(self.slots)
+            && u64::from(self.leaving) + u64::from(self.retiring) <= u64::from(self.live)
+            && (self.pending == 0) == (self.pending_head == NONE)
+            && (self.leaving == 0) == (self.leaving_head == NONE)
+            && (self.retiring == 0) == (self.retiring_head == NONE)
+            && (self.free == 0) == (self.free_head == NONE)
     }
 }
 

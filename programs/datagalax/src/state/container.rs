@@ -145,16 +145,19 @@ impl Container {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION
-                && usize::from(self.endpoint_len) <= MAX_ENDPOINT
-                && self.accepting <= 1
-                && self.gpus > 0
-                && self.locked_stake <= self.original_locked_stake
-                && (self.status == 1) == (self.halt_reason != 0),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION
+            && usize::from(self.endpoint_len) <= MAX_ENDPOINT
+            && self.accepting <= 1
+            && self.gpus > 0
+            && self.locked_stake <= self.original_locked_stake
+            && (self.status == 1) == (self.halt_reason != 0)
     }
 }

@@ -183,16 +183,19 @@ impl Epoch {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        let shares = self.container_pool.checked_add(self.checker_pool).and_then(|s| s.checked_add(self.treasury_pool));
-        require!(
-            self.version == VERSION
-                && self.container_credited <= self.container_pool
-                && self.checker_credited <= self.checker_pool
-                && self.keeper_credited <= self.treasury_pool
-                && shares.is_some_and(|s| s <= self.pool),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        let shares = self.container_pool.checked_add(self.checker_pool).and_then(|s| s.checked_add(self.treasury_pool));
+        self.version == VERSION
+            && self.container_credited <= self.container_pool
+            && self.checker_credited <= self.checker_pool
+            && self.keeper_credited <= self.treasury_pool
+            && shares.is_some_and(|s| s <= self.pool)
     }
 }

@@ -73,8 +73,14 @@ impl GpuClass {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(self.version == VERSION && self.terms.active <= 1, DatagalaxError::InvariantViolated);
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION && self.terms.active <= 1
     }
 }

@@ -56,14 +56,17 @@ impl Indexer {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION
-                && (1..=Self::LEAVING).contains(&self.status)
-                && usize::from(self.endpoint_len) <= MAX_ENDPOINT
-                && self.due <= self.earned,
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION
+            && (1..=Self::LEAVING).contains(&self.status)
+            && usize::from(self.endpoint_len) <= MAX_ENDPOINT
+            && self.due <= self.earned
     }
 }

@@ -147,17 +147,20 @@ impl Lease {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        let held = self.held()?;
-        require!(
-            self.version == VERSION
-                && (1..=Self::SETTLED).contains(&self.status)
-                && (self.status != Self::SETTLED || held == 0)
-                && self.indexer_fee <= self.fee
-                && self.withdrawn <= self.refunded
-                && self.compensation_withdrawn <= self.compensation,
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        let Ok(held) = self.held() else { return false };
+        self.version == VERSION
+            && (1..=Self::SETTLED).contains(&self.status)
+            && (self.status != Self::SETTLED || held == 0)
+            && self.indexer_fee <= self.fee
+            && self.withdrawn <= self.refunded
+            && self.compensation_withdrawn <= self.compensation
     }
 }

@@ -246,17 +246,19 @@ impl Network {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
-    #[inline(never)]
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        require!(
-            self.version == VERSION
-                && self.growing <= 1
-                && self.grids[0].length > 0
-                && (self.previous_epoch == NONE || (self.current_epoch != NONE && self.previous_epoch < self.current_epoch))
-                && self.emission.amount <= MAX_AMOUNT,
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        self.version == VERSION
+            && self.growing <= 1
+            && self.grids[0].length > 0
+            && (self.previous_epoch == NONE || (self.current_epoch != NONE && self.previous_epoch < self.current_epoch))
+            && self.emission.amount <= MAX_AMOUNT
     }
 }
 

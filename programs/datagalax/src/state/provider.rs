@@ -173,10 +173,15 @@ impl Provider {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
+    #[inline(always)]
     pub fn invariant(&self) -> Result<()> {
-        let bound = self.locked.checked_add(self.unbonding);
-        self.owed_grants()?;
-        require!(self.version == VERSION && bound.is_some_and(|b| b <= self.staked), DatagalaxError::InvariantViolated);
+        require!(self.holds(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn holds(&self) -> bool {
+        let bound = self.locked.checked_add(self.unbonding);
+        self.version == VERSION && bound.is_some_and(|b| b <= self.staked) && self.owed_grants().is_ok()
     }
 }

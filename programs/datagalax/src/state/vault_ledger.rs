@@ -138,10 +138,9 @@ impl VaultLedger {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
-    #[inline(never)]
+    #[inline(always)]
     pub fn invariant(&self, held: u64) -> Result<()> {
-        self.books()?;
-        require!(self.balance <= held, DatagalaxError::InvariantViolated);
+        require!(self.books_hold() && self.balance <= held, DatagalaxError::InvariantViolated);
         Ok(())
     }
 
@@ -149,15 +148,17 @@ impl VaultLedger {
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`].
-    #[inline(never)]
+    #[inline(always)]
     pub fn books(&self) -> Result<()> {
-        require!(
-            self.version == VERSION
-                && self.liabilities <= self.balance
-                && self.total_in.checked_sub(self.total_out) == Some(self.balance),
-            DatagalaxError::InvariantViolated
-        );
+        require!(self.books_hold(), DatagalaxError::InvariantViolated);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn books_hold(&self) -> bool {
+        self.version == VERSION
+            && self.liabilities <= self.balance
+            && self.total_in.checked_sub(self.total_out) == Some(self.balance)
     }
 }
 

@@ -34,8 +34,8 @@ pub fn leave_tickets(ctx: &mut Context<LeaveTickets>, named: &[u8]) -> Result<()
     let (checker, set) = (&accounts.checker, &mut accounts.checkers);
     let current = accounts.network.current_epoch;
     // Before 2106 a time in seconds fits 32 bits.
-    let unlocks_at = u32::try_from(after(now, accounts.network.parameters.unbonding))
-        .map_err(|_| DatagalaxError::Overflow)?;
+    let unlocks_at =
+        u32::try_from(after(now, accounts.network.parameters.unbonding)).map_err(|_| DatagalaxError::Overflow)?;
     let named = slots(named)?;
     for slot in named {
         let slot = u32::from_le_bytes(*slot);

@@ -26,7 +26,8 @@ pub struct Churn {
 #[inline(never)]
 pub fn churn(ctx: &mut Context<Churn>) -> Result<()> {
     let now = now()?;
-    let unlocks_at = u32::try_from(after(now, ctx.accounts.network.parameters.unbonding)).map_err(|_| DatagalaxError::Overflow)?;
+    let unlocks_at =
+        u32::try_from(after(now, ctx.accounts.network.parameters.unbonding)).map_err(|_| DatagalaxError::Overflow)?;
     let epoch = &mut *ctx.accounts.epoch;
     let number = epoch.number;
     // 1. Attack: once the draw slot has passed, its hash and so the seed of every possible n can be told before anyone draws.
