@@ -23,7 +23,7 @@ pub struct CreateClassArgs {
 
 #[derive(Accounts)]
 pub struct CreateClass {
-    #[account(mut, address = network.authority @ DatagalaxError::Unauthorized)]
+    #[account(mut, constraint = *authority.address() == network.authority @ DatagalaxError::Unauthorized)]
     pub authority: Signer,
     #[account(mut)]
     pub network: Account<Network>,

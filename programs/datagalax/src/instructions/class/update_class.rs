@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Accounts)]
 pub struct UpdateClass {
-    #[account(address = network.authority @ DatagalaxError::Unauthorized)]
+    #[account(constraint = *authority.address() == network.authority @ DatagalaxError::Unauthorized)]
     pub authority: Signer,
     pub network: Account<Network>,
     #[account(mut)]

@@ -54,7 +54,7 @@ pub struct RegisterContainer {
     pub class: Account<GpuClass>,
     #[account(mut)]
     pub block: Account<Block>,
-    #[account(mut, unsafe(dup), address = block.creator @ DatagalaxError::WrongAccount)]
+    #[account(mut, unsafe(dup), constraint = *creator.address() == block.creator @ DatagalaxError::WrongAccount)]
     pub creator: UncheckedAccount,
     #[account(mut)]
     pub container: New<Container>,

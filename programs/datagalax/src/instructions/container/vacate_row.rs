@@ -22,7 +22,7 @@ pub struct VacateRow {
     #[account(mut, constraint = epoch.number == network.current_epoch @ DatagalaxError::CurrentEpochRequired)]
     pub epoch: Account<Epoch>,
     /// Who paid the container's rent. Only its lamports change.
-    #[account(mut, unsafe(dup), address = container.rent_payer @ DatagalaxError::WrongAccount)]
+    #[account(mut, unsafe(dup), constraint = *recipient.address() == container.rent_payer @ DatagalaxError::WrongAccount)]
     pub recipient: UncheckedAccount,
     pub event_authority: EventAuthority,
     pub program: UncheckedAccount,

@@ -16,7 +16,7 @@ pub struct SettleLease {
     pub network: Account<Network>,
     #[account(mut)]
     pub lease: Account<Lease>,
-    #[account(mut, address = lease.container @ DatagalaxError::WrongAccount)]
+    #[account(mut, constraint = *container.address() == lease.container @ DatagalaxError::WrongAccount)]
     pub container: Account<Container>,
     #[account(mut, constraint = provider.id == lease.provider @ DatagalaxError::WrongAccount)]
     pub provider: Account<Provider>,

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Accounts)]
 pub struct TopUpLease {
-    #[account(address = lease.user @ DatagalaxError::Unauthorized)]
+    #[account(constraint = *user.address() == lease.user @ DatagalaxError::Unauthorized)]
     pub user: Signer,
     pub network: Account<Network>,
     #[account(mut, constraint = block.index == lease.block @ DatagalaxError::WrongAccount)]

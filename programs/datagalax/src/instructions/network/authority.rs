@@ -18,7 +18,7 @@ pub fn propose_authority(ctx: &mut Context<Govern>, next: &Address) -> Result<()
 
 #[derive(Accounts)]
 pub struct AcceptAuthority {
-    #[account(address = network.pending_authority @ DatagalaxError::NotNamed)]
+    #[account(constraint = *authority.address() == network.pending_authority @ DatagalaxError::NotNamed)]
     pub authority: Signer,
     #[account(mut)]
     pub network: Account<Network>,

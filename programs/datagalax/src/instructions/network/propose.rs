@@ -11,7 +11,7 @@ use crate::{
 /// What the authority does to the network itself.
 #[derive(Accounts)]
 pub struct Govern {
-    #[account(address = network.authority @ DatagalaxError::Unauthorized)]
+    #[account(constraint = *authority.address() == network.authority @ DatagalaxError::Unauthorized)]
     pub authority: Signer,
     #[account(mut)]
     pub network: Account<Network>,

@@ -13,7 +13,7 @@ pub struct WithdrawTreasury {
     #[account(mut)]
     pub network: Account<Network>,
     pub vault: Nested<Vault>,
-    #[account(mut, address = network.treasury @ DatagalaxError::WrongAccount)]
+    #[account(mut, constraint = *to.address() == network.treasury @ DatagalaxError::WrongAccount)]
     pub to: TokenAccount,
     pub event_authority: EventAuthority,
     pub program: UncheckedAccount,
