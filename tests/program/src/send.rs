@@ -51,7 +51,8 @@ pub const ERRORS: &[DatagalaxError] = {
         ContainerLeased, ContainerAccused, NotLeaving, BadMaintenance, TicketNotInOrder, TicketResting, NotAccepting,
         NotLive, TooDear, BadDuration, WrongLeaseState, StartTimedOut, StartNotTimedOut, NotServedTooLate, LeaseRunning,
         NothingToSettle, UsageWentBack, MatchMissing, MatchMismatch, IndexerLeaving, NotAccused, CaseOpen, CaseClosed,
-        NoBreach, BreachedToday, TooFewTickets, NotDone, CaseExists,
+        NoBreach, BreachedToday, TooFewTickets, NotDone, CaseExists, ForeignAccount, WrongAccountKind,
+        WrongAccountLength,
     ]
 };
 
