@@ -158,7 +158,7 @@ pub const fn quorum(seats: u8) -> u8 {
 /// Votes that a dishonest verdict needs, Q: two thirds of the seats, rounded up. "Three votes pay, four condemn."
 #[inline]
 pub const fn condemning(seats: u8) -> u8 {
-    (2 * seats).div_ceil(3)
+    (2 * seats as u16).div_ceil(3) as u8
 }
 
 #[cfg(test)]

@@ -198,9 +198,10 @@ pub fn settle(lease: &mut Lease, network: &Network, block: &Block, now: i64, mos
 
 /// Counts the seconds up to `to` as delivered at an availability.
 fn deliver(lease: &mut Lease, to: i64, availability: u8) -> Result<()> {
-    // Positive, and no lease is longer than 2^32 seconds.
-    let seconds = (to - lease.settled_until) as u64;
-    lease.delivered = lease.delivered.checked_add(seconds * u64::from(availability)).ok_or(DatagalaxError::Overflow)?;
+    // A lease is settled forwards only, and none is longer than 2^32 seconds.
+    let seconds = u32::try_from(to.saturating_sub(lease.settled_until)).map_err(|_| DatagalaxError::Overflow)?;
+    let delivered = u64::from(seconds) * u64::from(availability);
+    lease.delivered = lease.delivered.checked_add(delivered).ok_or(DatagalaxError::Overflow)?;
     lease.settled_until = to;
     Ok(())
 }

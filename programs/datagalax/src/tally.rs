@@ -135,10 +135,11 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     lane.cursor = end;
     for (seat, right) in lane.committee.iter_mut().zip(right) {
         // At most 256 rows.
-        seat.judged += judged as u16;
-        seat.right += right as u16;
+        seat.judged = seat.judged.saturating_add(judged as u16);
+        seat.right = seat.right.saturating_add(right as u16);
     }
-    block.live = block.live + outcome.gone_live - outcome.fallen_back;
+    // A count that went around is more than there are rows: the block's invariant sees it.
+    block.live = block.live.wrapping_add(outcome.gone_live).wrapping_sub(outcome.fallen_back);
     Ok(outcome)
 }
 

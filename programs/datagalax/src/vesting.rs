@@ -23,7 +23,7 @@ pub fn linear(amount: u64, age: u32, terms: &VestingTerms) -> u64 {
     let (short, long) = (part(terms.short_bps), part(terms.long_bps));
     // The shares add up to one, so the two parts are at most the whole.
     let immediate = amount.saturating_sub(short).saturating_sub(long);
-    immediate + by_day(short, terms.short_days) + by_day(long, terms.long_days)
+    immediate.saturating_add(by_day(short, terms.short_days)).saturating_add(by_day(long, terms.long_days))
 }
 
 /// What of a grant has vested today: `min(linear(amount), amount - taken)`, base units.

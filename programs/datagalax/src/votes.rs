@@ -85,7 +85,7 @@ impl Verdict {
 /// Where `values` (7 bits) are `n` (at most 128) or more.
 #[inline(always)]
 const fn at_least(values: u64, n: u8) -> u64 {
-    values.wrapping_add(ONES.wrapping_mul(0x80 - n as u64)) & HIGH
+    values.wrapping_add(ONES.wrapping_mul(0x80u64.wrapping_sub(n as u64))) & HIGH
 }
 
 /// All bits of every byte whose high bit is set in `flags`.
@@ -131,7 +131,7 @@ impl Span {
         let by = ONES.wrapping_mul(tolerance as u64);
         // Kept within 0 and 127, so that no byte borrows from its neighbour.
         let least = order(median, by).1.wrapping_sub(by);
-        let most = order(median, !HIGH - by).0.wrapping_add(by);
+        let most = order(median, (!HIGH).wrapping_sub(by)).0.wrapping_add(by);
         Self { least, most }
     }
 

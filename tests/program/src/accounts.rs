@@ -28,6 +28,11 @@ impl World {
         self.svm.get_account(address).filter(|a| a.lamports > 0)
     }
 
+    /// An account as a transaction sees it: without lamports and data where there is none.
+    pub fn account_or_empty(&self, address: &Pubkey) -> Account {
+        self.svm.get_account(address).unwrap_or_default()
+    }
+
     /// Writes an account as it is.
     pub fn put_account(&mut self, address: Pubkey, account: Account) {
         self.svm.set_account(address, account).expect("LiteSVM takes any account");

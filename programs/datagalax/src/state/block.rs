@@ -317,13 +317,13 @@ impl Block {
     /// Marks a row as occupied.
     pub fn occupy(&mut self, row: u8) {
         self.occupancy[usize::from(row) / 8] |= 1 << (row % 8);
-        self.occupied += 1;
+        self.occupied = self.occupied.wrapping_add(1);
     }
 
     /// Empties a row.
     pub fn vacate(&mut self, row: u8) {
         self.occupancy[usize::from(row) / 8] &= !(1 << (row % 8));
-        self.occupied -= 1;
+        self.occupied = self.occupied.wrapping_sub(1);
         self.rows[usize::from(row)] = Zeroable::zeroed();
     }
 
@@ -336,7 +336,7 @@ impl Block {
         row.status = Row::CHECKING;
         row.flags |= Row::PROBATION;
         row.bad_epochs = u16::MAX;
-        self.live -= 1;
+        self.live = self.live.wrapping_sub(1);
         nominal_weight(row.unit_weight, row.gpus)
     }
 

@@ -111,7 +111,8 @@ impl Grid {
     /// When this epoch starts, seconds.
     #[inline]
     pub fn start_of(&self, epoch: u32) -> i64 {
-        self.start.saturating_add(i64::from(epoch.saturating_sub(self.first_epoch)) * i64::from(self.length))
+        // 2^32 epochs of at most a day are far below 2^63 seconds.
+        self.start.saturating_add(i64::from(epoch.saturating_sub(self.first_epoch)).wrapping_mul(i64::from(self.length)))
     }
 }
 

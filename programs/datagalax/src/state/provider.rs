@@ -159,16 +159,6 @@ impl Provider {
         Ok(taken)
     }
 
-    /// Asked-back stake whose time has come: empties those entries and says the sum, base units.
-    pub fn unlock(&mut self, now: i64) -> u64 {
-        let mut sum = 0;
-        for entry in self.unbonding_entries.iter_mut().filter(|e| e.unlocks_at <= now) {
-            sum += entry.amount;
-            entry.amount = 0;
-        }
-        sum
-    }
-
     /// Conservation law 4: staked = free + locked + unbonding; of rewards claimed = taken + withdrawn + owed.
     ///
     /// # Errors

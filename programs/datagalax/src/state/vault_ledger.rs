@@ -61,8 +61,7 @@ impl VaultLedger {
     /// What may still leave within the breaker's limit on net outflow in 24 hours, base units.
     pub fn room(&mut self, limit: u64, now: i64) -> u64 {
         self.hour_entry(now);
-        // Each entry is below 2^57 in size: 24 of them fit.
-        let net: i64 = self.hourly_net.iter().sum();
+        let net = self.hourly_net.iter().fold(0i64, |sum, hour| sum.saturating_add(*hour));
         limit.saturating_sub(net.max(0) as u64)
     }
 

@@ -31,6 +31,12 @@ pub fn calls(moment: &Moment) -> Vec<Instruction> {
     }
     let mut all = vec![Initialize::of(&mut world).instruction()];
     government(&world, moment, &mut all);
+    if world.network().providers == 0 {
+        // Nobody is there yet.
+        let payer = world.payer.pubkey();
+        all.extend([instructions::create_block(&payer, world.network().blocks), instructions::grow_block(&payer, 0)]);
+        return all;
+    }
     providers(&world, moment, &mut all);
     checkers(&world, moment, &mut all);
     epochs(&world, moment, &mut all);
@@ -69,6 +75,9 @@ fn providers(world: &World, moment: &Moment, all: &mut Vec<Instruction>) {
     all.push(instructions::register_provider(&stranger, network.providers, &stranger, &stranger));
     for provider in [&cast.provider, &cast.idle] {
         let account = addresses::provider(provider.id);
+        if world.try_account(&account).is_none() {
+            continue;
+        }
         all.extend([
             instructions::stake(world, provider, ATH),
             instructions::request_unstake(provider, ATH),
@@ -104,6 +113,9 @@ fn checkers(world: &World, moment: &Moment, all: &mut Vec<Instruction>) {
     for checker in &cast.checkers[..3] {
         let of_it = |t: &(usize, &datagalax::state::Ticket)| t.1.checker == checker.id;
         let slots: Vec<u32> = tickets.iter().enumerate().filter(of_it).map(|(i, _)| i as u32).collect();
+        if slots.is_empty() {
+            continue;
+        }
         all.extend([
             instructions::register_tickets(world, checker, 2),
             instructions::leave_tickets(checker, &slots[..1]),
@@ -116,8 +128,8 @@ fn checkers(world: &World, moment: &Moment, all: &mut Vec<Instruction>) {
     for block in (0..network.blocks).filter(|b| world.is_full(*b)) {
         for epoch in [network.current_epoch, network.current_epoch.wrapping_sub(1)] {
             for at in world.seats(epoch, block) {
-                let Some(report) = votes(at) else { continue };
-                let operator = cast.checkers[at.checker as usize].operator.pubkey();
+                let (Some(report), Some(checker)) = (votes(at), cast.checkers.get(at.checker as usize)) else { continue };
+                let operator = checker.operator.pubkey();
                 let commitment = report.commitment(at.epoch, at.block, at.seat, at.checker);
                 let by = Some(at.checker);
                 all.push(instructions::commit_report(&operator, block, by, epoch, at.seat, commitment));
@@ -159,7 +171,7 @@ fn containers(world: &World, moment: &Moment, all: &mut Vec<Instruction>) {
     for block in (0..network.blocks).filter(|b| world.is_full(*b)) {
         all.push(instructions::register_container(world, provider, 0, block, container_args(fingerprint(77), 2)));
     }
-    for (address, container) in world.all::<Container>() {
+    for (address, container) in world.all::<Container>().into_iter().filter(|(_, c)| c.provider == provider.id) {
         let mark = container.fingerprint;
         let args = UpdateContainerArgs {
             spec_hash: [4; 32],

@@ -9,7 +9,7 @@ use datagalax_program_tests::{
     actors::{class_args, fingerprint},
     addresses::{self, Vault},
     epochs::SeatAt,
-    instructions,
+    instructions::{self, Initialize},
     settings::{ATH, parameters},
     stage::Stage,
     world::Key,
@@ -111,7 +111,7 @@ impl Moment {
     }
 }
 
-/// A network before it is one, and seven moments of one that lives.
+/// A network before it is one, a young one, and moments of one that lives.
 pub fn moments() -> Vec<Moment> {
     let settings = Settings { parameters: Parameters { keeper_fee: ATH / 10, ..parameters() }, ..Default::default() };
     let Stage { mut world, checkers, provider, .. } = Stage::of(settings, 16, 8);
@@ -125,8 +125,14 @@ pub fn moments() -> Vec<Moment> {
     let cast = Cast { provider, idle, checkers, user, indexer, keeper };
     let mut now = Moment { name: "", world, cast };
     let mut all = vec![];
-    let bare = World::bare(settings);
-    all.push(Moment { name: "before the network", world: bare, cast: now.cast.clone() });
+    let mut young = World::bare(settings);
+    Initialize::of(&mut young);
+    all.push(Moment { name: "before the network", world: young.clone(), cast: now.cast.clone() });
+    young = World::with(settings);
+    all.push(Moment { name: "no block", world: young.clone(), cast: now.cast.clone() });
+    let (payer, authority) = (young.payer.pubkey(), young.authority.clone());
+    young.must(&[instructions::create_block(&payer, 0), instructions::pause(&authority.pubkey())], &[&authority]);
+    all.push(Moment { name: "a growing block, paused", world: young, cast: now.cast.clone() });
     let keep = |all: &mut Vec<Moment>, now: &Moment, name| all.push(Moment { name, ..now.clone() });
 
     let checkers = now.cast.checkers.clone();
@@ -209,7 +215,9 @@ pub fn moments() -> Vec<Moment> {
     let free = instructions::settle_lease(&now.world, &leases[1]);
     now.world.run(free);
     let refund = instructions::withdraw(&now.world, &leases[2], Vault::Escrow, &now.cast.user.from);
-    now.world.run(refund);
+    let pay = instructions::claim_seat_pay(&now.world, &checkers[0], &[0]);
+    now.world.must(&[refund, pay], &[]);
+    now.world.check_books();
     keep(&mut all, &now, "21, everything is due");
     all
 }

@@ -50,7 +50,8 @@ pub(super) fn slash(
     let grants = provider.slash_grants(amount - stake, today, &network.vesting_terms)?;
     let accrual = if all_accrual { row.accrued } else { row.accrued.min(amount - stake - grants) };
     row.accrued -= accrual;
-    rewards_ledger.release(grants + accrual)?;
+    rewards_ledger.release(grants)?;
+    rewards_ledger.release(accrual)?;
     halt(container, row, reason);
     Ok(Taken { stake, grants, accrual })
 }

@@ -68,7 +68,7 @@ pub fn withdraw_tickets(ctx: &mut Context<WithdrawTickets>, named: &[u8]) -> Res
         *ticket = Ticket { order: ticket.order, next: free, ..Ticket::waiting(NONE, 0) };
         ticket.status = Ticket::FREE;
         set.free_head = slot;
-        set.free += 1;
+        set.free = set.free.wrapping_add(1);
     }
     let count = named.len() as u32;
     checker.staked = checker.staked.checked_sub(sum).ok_or(DatagalaxError::InvariantViolated)?;

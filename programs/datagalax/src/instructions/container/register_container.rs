@@ -112,7 +112,7 @@ pub fn register_container(ctx: &mut Context<RegisterContainer>, args: &RegisterC
     // 4. The count is added to the current epoch and applies from the next: rates already fixed do not change.
     if block.seated_from == NONE {
         block.seated_from = next_epoch;
-        accounts.epoch.blocks_added += 1;
+        accounts.epoch.blocks_added = accounts.epoch.blocks_added.saturating_add(1);
     }
 
     // 5.

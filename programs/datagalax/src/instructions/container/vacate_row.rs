@@ -67,7 +67,7 @@ pub fn vacate_row(ctx: &mut Context<VacateRow>) -> Result<()> {
     network.free_rows = network.free_rows.checked_add(1).ok_or(DatagalaxError::Overflow)?;
     if block.occupied == 0 {
         block.seated_from = NONE;
-        accounts.epoch.blocks_removed += 1;
+        accounts.epoch.blocks_removed = accounts.epoch.blocks_removed.saturating_add(1);
     }
 
     // 4.

@@ -74,7 +74,7 @@ pub fn tally_block(ctx: &mut Context<TallyBlock>, max_rows: u16) -> Result<()> {
             let ticket = set.ticket_mut(seat.slot)?;
             let settlement = tally::settle_seat(seat, epoch.seat_pay, epoch.blocks);
             ticket.accrued = ticket.accrued.checked_add(settlement.pay).ok_or(DatagalaxError::Overflow)?;
-            seats_credited += settlement.pay;
+            seats_credited = seats_credited.checked_add(settlement.pay).ok_or(DatagalaxError::Overflow)?;
             if let Some(marked) = settlement.marked {
                 ticket.count_seat(number, marked);
                 if marked {

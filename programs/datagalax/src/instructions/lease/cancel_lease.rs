@@ -43,7 +43,7 @@ pub fn cancel_lease(ctx: &mut Context<CancelLease>) -> Result<()> {
     accounts.lease.refund_all(Lease::REASON_TIMED_OUT, now)?;
     let container = &mut *accounts.container;
     container.lease = Address::default();
-    container.misses += 1;
+    container.misses = container.misses.saturating_add(1);
     note_settled(&accounts.lease, &mut accounts.indexer)?;
 
     // 3.

@@ -68,7 +68,7 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
         if !container.is_excused(lease.opened, now, after(now, 1)) {
             let length = accounts.network.grid_of(accounts.network.epoch_at(now)?).length;
             let credit = lease.bill().epoch_price(length)?.min(container.locked_stake);
-            lease.compensation += credit;
+            lease.compensation = lease.compensation.checked_add(credit).ok_or(DatagalaxError::Overflow)?;
             container.locked_stake -= credit;
             let provider = &mut *accounts.provider;
             provider.locked = provider.locked.checked_sub(credit).ok_or(DatagalaxError::InvariantViolated)?;

@@ -67,7 +67,7 @@ pub(super) fn last_touched(network: &Network, started: i64, end: i64) -> Result<
     let (start, close) = network.bounds(epoch);
     let covered = end.min(close).saturating_sub(started.max(start)).max(0) as u64;
     // Not more than the whole epoch, and unsigned, since SBF has no signed division.
-    Ok((epoch, (covered * BPS / (close - start) as u64) as u16))
+    Ok((epoch, (covered * BPS / (close.saturating_sub(start) as u64).max(1)) as u16))
 }
 
 /// Records how a lease ended.

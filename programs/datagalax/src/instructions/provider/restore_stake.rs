@@ -32,7 +32,8 @@ pub fn restore_stake(ctx: &mut Context<RestoreStake>) -> Result<()> {
     require!(container.status == 1, DatagalaxError::NotHalted);
 
     // 2.
-    let lacking = container.original_locked_stake - container.locked_stake;
+    let lacking =
+        container.original_locked_stake.checked_sub(container.locked_stake).ok_or(DatagalaxError::InvariantViolated)?;
     require!(lacking <= provider.free_stake(), DatagalaxError::StakeTooLow);
     provider.locked += lacking;
     container.locked_stake = container.original_locked_stake;
