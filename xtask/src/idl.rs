@@ -5,26 +5,28 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::workspace;
+use crate::{reference, workspace};
 
 const PACKAGE: &str = "datagalax";
 /// Anchor's generated tests have this in their names.
 const PRINTERS: &str = "__anchor_private_print_idl";
 
-/// Writes the description, or with `check` only compares and fails if the one in the repository is stale.
+/// Writes the description and its page, or with `check` only compares and fails if one in the repository is stale.
 pub fn run(check: bool) -> Result<()> {
-    let path = file()?;
-    let fresh = text(&assemble(&printed()?)?)?;
-    let shown = path.strip_prefix(workspace::root()?).unwrap_or(&path).display().to_string();
-    if check {
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        ensure!(committed == fresh, "{shown} is stale: run `cargo xtask idl` and commit the file");
-        println!("{shown} is up to date");
-        return Ok(());
+    let idl = assemble(&printed()?)?;
+    let root = workspace::root()?;
+    for (path, fresh) in [(file()?, text(&idl)?), (root.join("docs/program.md"), reference::page(&ordered(&idl))?)] {
+        let shown = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+        if check {
+            let committed = fs::read_to_string(&path).unwrap_or_default();
+            ensure!(committed == fresh, "{shown} is stale: run `cargo xtask idl` and commit the file");
+            println!("{shown} is up to date");
+            continue;
+        }
+        fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+        fs::write(&path, fresh).with_context(|| format!("cannot write {shown}"))?;
+        println!("{shown} written");
     }
-    fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
-    fs::write(&path, fresh).with_context(|| format!("cannot write {shown}"))?;
-    println!("{shown} written");
     Ok(())
 }
 

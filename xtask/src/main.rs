@@ -5,6 +5,7 @@ mod idl;
 mod localnet;
 mod program;
 mod progress;
+mod reference;
 mod setup;
 mod test;
 mod workspace;
@@ -35,9 +36,9 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Writes the program's interface description, programs/datagalax/idl/datagalax.json.
+    /// Writes the program's interface description, programs/datagalax/idl/datagalax.json, and its page, docs/program.md.
     Idl {
-        /// Only fail if the file is stale.
+        /// Only fail if a file is stale.
         #[arg(long)]
         check: bool,
     },
