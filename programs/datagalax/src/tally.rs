@@ -153,20 +153,20 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
         row.history[slot] = VOID;
         return Ok(false);
     }
-    let (median, power) = (verdict.availability, verdict.capacity);
+    let median = verdict.availability;
     row.history[slot] = if verdict.is_breached() { median | BREACHED } else { median };
-    let mut standing = Standing { capacity: power, cap: u64::MAX };
+    let (mut power, mut cap) = (verdict.capacity, u64::MAX);
     if row.flags & Row::UNUSUAL == 0 && !verdict.is_condemned() {
         row.full_capacity = power;
         row.full_capacity_epoch = rules.epoch;
     } else {
-        standing = judge_unusual(row, verdict, rules);
+        cap = judge_unusual(row, verdict, rules);
+        power = row.full_capacity;
     }
 
     // Seats are judged on rows that already earn: a row that is being checked is nobody's exam.
     let exam = counts && row.status != Row::CHECKING && verdict.is_agreed();
-    let good =
-        median >= rules.availability_threshold && standing.capacity >= rules.capacity_threshold && !verdict.is_condemned();
+    let good = median >= rules.availability_threshold && power >= rules.capacity_threshold && !verdict.is_condemned();
     row.bad_epochs = (row.bad_epochs << 1) | u16::from(!good);
     match row.status {
         Row::CHECKING => {
@@ -186,11 +186,11 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
             row.epochs_live = row.epochs_live.wrapping_add(1);
             row.availability_sum = row.availability_sum.wrapping_add(u32::from(median));
             if good {
-                let weight = math::weight(row.unit_weight, row.gpus, median, standing.capacity);
+                let weight = math::weight(row.unit_weight, row.gpus, median, power);
                 let mut pay = rules.rate.pay(weight).ok_or(DatagalaxError::Overflow)?;
-                if standing.cap != u64::MAX {
+                if cap != u64::MAX {
                     // Rounded down, as the pay is.
-                    pay = pay.min(math::mul_ratio(standing.cap, u64::from(median), 100).unwrap_or(0));
+                    pay = pay.min(math::mul_ratio(cap, u64::from(median), 100).unwrap_or(0));
                 }
                 row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
@@ -207,17 +207,11 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
     Ok(exam)
 }
 
-/// What a row that is leased, halted or accused is judged by instead of the measured capacity.
-struct Standing {
-    /// Percent.
-    capacity: u8,
-    /// Most it may earn, base units; `u64::MAX` when there is no bound.
-    cap: u64,
-}
-
 /// The rare cases, apart from the short way that a million rows take: cases (protocol section 9), leases (section 6), lack of stake.
+/// Says the most that the row may earn, base units, `u64::MAX` when there is no bound; the capacity it is judged by is then
+/// `full_capacity`.
 #[inline(never)]
-fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> Standing {
+fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> u64 {
     let epoch = rules.epoch;
     if row.is_accused() {
         if row.first_condemned < epoch && epoch <= row.case_until {
@@ -234,14 +228,13 @@ fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> Standing {
         row.accuse(epoch, rules.case_epochs);
     }
 
-    let mut standing = Standing { capacity: verdict.capacity, cap: u64::MAX };
+    let mut most = u64::MAX;
     match row.cap_of(epoch) {
         Some(cap) => {
             // A tenant has the GPUs: what counts is the last measurement without one, while it is fresh.
-            standing.capacity = row.full_capacity;
             let fresh =
                 row.full_capacity_epoch != NONE && epoch.saturating_sub(row.full_capacity_epoch) <= rules.capacity_epochs;
-            standing.cap = if fresh { cap } else { 0 };
+            most = if fresh { cap } else { 0 };
         }
         None => {
             row.full_capacity = verdict.capacity;
@@ -252,9 +245,9 @@ fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> Standing {
         row.flags &= !Row::LEASED;
     }
     if row.flags & Row::HALTED != 0 {
-        standing.cap = 0;
+        most = 0;
     }
-    standing
+    most
 }
 
 /// What a seat gets once its block is tallied.
