@@ -1,12 +1,11 @@
 //! A live container, a user, and what a lease must come to, computed here once more from the protocol's words.
 
 use datagalax::{
-    constants::{HISTORY, VOID},
     instructions::{OpenLeaseArgs, UpdateContainerArgs},
     state::{Container, Lease, Row},
 };
 use datagalax_program_tests::{
-    Outcome, Report, Settings, User, World,
+    Indexer, Outcome, Report, Settings, User, World,
     actors::{Provider, fingerprint},
     addresses::{self, Vault},
     epochs::SeatAt,
@@ -27,9 +26,15 @@ pub struct Scene {
     pub container: Pubkey,
 }
 
-/// Everybody votes this availability for every row.
+/// The epoch a [`Scene`] begins in: everybody has committed to a perfect report on it.
+const BEGINS: u32 = 2;
+
+/// Everybody votes this availability for every row, in the epochs after the one a [`Scene`] begins in.
 pub fn available(percent: impl Fn(u32) -> u8) -> impl Fn(SeatAt) -> Option<Report> {
-    move |at| Some(Report::flat(percent(at.epoch), 100, 9).salted(at.epoch, at.block, at.seat))
+    move |at| {
+        let percent = if at.epoch == BEGINS { 100 } else { percent(at.epoch) };
+        Some(Report::flat(percent, 100, 9).salted(at.epoch, at.block, at.seat))
+    }
 }
 
 impl Scene {
@@ -39,7 +44,7 @@ impl Scene {
 
     /// The same with other settings, and so many containers of one provider; the first is for rent.
     pub fn of(settings: Settings, rows: u32) -> Self {
-        let mut stage = Stage::of(settings, 3, rows).pass_to(2, &perfect());
+        let mut stage = Stage::of(settings, 3, rows).pass_to(BEGINS, &perfect());
         assert_eq!(stage.world.block(0).rows[0].status, Row::LIVE);
         let user = stage.world.user();
         let operator = stage.world.container_operator(&fingerprint(0));
@@ -143,6 +148,18 @@ impl Scene {
         }
     }
 
+    /// Opened with an indexer's signature on the match.
+    #[track_caller]
+    pub fn open_matched(&mut self, indexer: &Indexer, nonce: u64, seconds: u32) -> Pubkey {
+        let (user, container, expires) = (self.user.clone(), self.container, self.stage.world.now() + 60);
+        let key = user.key.pubkey();
+        let sign = instructions::sign_match(&indexer.operator, indexer.id, &key, &container, nonce, expires);
+        let args = OpenLeaseArgs { match_expires: expires, ..Self::args(nonce, seconds) };
+        let open = instructions::open_lease(self.world(), &user, &container, Some(indexer.id), args);
+        self.world().must(&[sign, open], &[&user.key]);
+        addresses::lease(&key, nonce)
+    }
+
     /// Moves what a lease owes its user into the user's account, and says how much that was.
     #[track_caller]
     pub fn withdraw_user(&mut self, lease: &Pubkey, vault: Vault) -> u64 {
@@ -195,24 +212,23 @@ pub fn part(amount: u64, bps: u64) -> u64 {
     (amount as u128 * bps as u128 / 10_000) as u64
 }
 
-/// Seconds times percent of a lease from `from` to `to`: whole epochs at their availability, the others in full.
-pub fn units(world: &World, from: i64, to: i64, percent: impl Fn(u32) -> u8) -> u64 {
+/// Seconds times percent of a lease from `from` to `to`: whole epochs at their availability, those without one at that of the one
+/// before (100 before the first), the partial ones in full.
+pub fn units(world: &World, from: i64, to: i64, percent: impl Fn(u32) -> Option<u8>) -> u64 {
     let length = i64::from(world.settings.epoch_length);
     let (first, last) = ((from - world.start) / length, (to - 1 - world.start) / length);
-    (first..=last)
-        .map(|epoch| {
-            let (start, end) = (world.start + epoch * length, world.start + (epoch + 1) * length);
-            let whole = from <= start && end <= to;
-            let seconds = (to.min(end) - from.max(start)).max(0) as u64;
-            seconds * if whole { u64::from(percent(epoch as u32)) } else { 100 }
-        })
-        .sum()
-}
-
-/// What the chain recorded of an epoch, `None` when it is void or no longer there.
-pub fn recorded(row: &Row, epoch: u32) -> Option<u8> {
-    let byte = row.history[(epoch % HISTORY) as usize];
-    (byte != VOID).then_some(byte & 0x7f)
+    let (mut sum, mut known) = (0, 100);
+    for epoch in first..=last {
+        let (start, end) = (world.start + epoch * length, world.start + (epoch + 1) * length);
+        let seconds = (to.min(end) - from.max(start)).max(0) as u64;
+        if from <= start && end <= to {
+            known = percent(epoch as u32).unwrap_or(known);
+            sum += seconds * u64::from(known);
+        } else {
+            sum += seconds * 100;
+        }
+    }
+    sum
 }
 
 pub fn paid_of(lease: &Lease) -> Paid {
