@@ -3,7 +3,7 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-use anchor_lang::{Discriminator, ErrorCode, IdlAccountType, prelude::*};
+use anchor_lang::{Discriminator, IdlAccountType, prelude::*};
 use bytemuck::Pod;
 
 use crate::error::{DatagalaxError, FIRST_CODE};
@@ -37,8 +37,8 @@ pub struct Account<T: Kind> {
 pub(super) type Finding = u32;
 /// Nothing to refuse.
 pub(super) const FINE: Finding = 0;
-/// The account must be writable: Anchor's own code for it, which clients know.
-pub(super) const READ_ONLY: Finding = ErrorCode::ConstraintMut as u32;
+/// The account must be writable: Anchor's own code `ConstraintMut`, which clients know. (Its enum counts otherwise.)
+pub(super) const READ_ONLY: Finding = 2000;
 
 /// A finding as a result.
 #[inline(always)]
