@@ -34,7 +34,8 @@ pub fn grow_block(ctx: &mut Context<GrowBlock>) -> Result<()> {
 
     // 2.
     let grown = (length + GROWTH_STEP).min(Block::SPACE);
-    anchor_lang::realloc_account(&mut view, grown, ctx.accounts.payer.account(), true)?;
+    // Growing zeroes by one call of the runtime; to ask for it again would do so byte by byte.
+    anchor_lang::realloc_account(&mut view, grown, ctx.accounts.payer.account(), false)?;
     if grown < Block::SPACE {
         return Ok(());
     }
