@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{demo, idl, localnet, program, progress::Steps, setup, workspace};
 
 /// Tells long tests to run in full.
-const LONG: &str = "DATAGALAX_LONG_TESTS";
+const LONG: &str = "DATAGALAX_LONG";
 
 /// Passed and failed tests.
 #[derive(Debug, Default, PartialEq)]
