@@ -7,7 +7,7 @@ use super::{
     account::{FINE, Finding, READ_ONLY, code, settle, tag_of},
 };
 use crate::{
-    constants::NONE,
+    constants::{MIN_TICKETS_TO_RETIRE, NONE},
     error::DatagalaxError,
     state::{CheckerSetHeader, Queue, Ticket},
 };
@@ -86,18 +86,28 @@ impl CheckerSet {
         head.dequeue(tickets, queue)
     }
 
-    /// Queues the ticket in a slot to be retired, if it sits and its record is bad enough.
+    /// Queues the ticket in a slot to be retired, if it sits and its record is bad enough. One that just left is retired on the
+    /// spot, while there are tickets enough: its last epochs are tallied after the boundary.
     ///
     /// # Errors
     /// [`DatagalaxError::InvariantViolated`] when there is no such slot.
     #[inline(never)]
     pub fn retire_if_disgraced(&mut self, slot: u32) -> Result<()> {
+        let enough = self.live > MIN_TICKETS_TO_RETIRE;
         let ticket = self.tickets_mut().get_mut(slot as usize).ok_or(DatagalaxError::InvariantViolated)?;
-        if ticket.status != Ticket::LIVE || !ticket.is_disgraced() {
+        if !ticket.is_disgraced() {
             return Ok(());
         }
-        ticket.status = Ticket::RETIRING;
-        self.enqueue(Queue::Retiring, slot)
+        match ticket.status {
+            Ticket::LIVE => {
+                ticket.status = Ticket::RETIRING;
+                return self.enqueue(Queue::Retiring, slot);
+            }
+            // Attack: leave with nineteen marks, and take the twentieth and the whole price along.
+            Ticket::REMOVED if enough => ticket.status = Ticket::RETIRED,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Gives the ticket in a slot the mark for an accusation in `epoch` that no second committee confirmed, if the checker that made
@@ -175,7 +185,8 @@ impl CheckerSet {
     pub fn append(&mut self, count: u32, payer: &AccountView) -> Result<()> {
         let length = self.view.data_len() + count as usize * TICKET;
         let mut view = self.view;
-        anchor_lang::realloc_account(&mut view, length, payer, true)?;
+        // Growing zeroes by one call of the runtime; to ask for it again would do so byte by byte.
+        anchor_lang::realloc_account(&mut view, length, payer, false)?;
         self.slots += count;
         Ok(())
     }

@@ -81,8 +81,8 @@ pub struct Ticket {
     pub refuted: u32,
     /// [`Ticket::FREE`] to [`Ticket::RETIRED`].
     pub status: u8,
-    /// Reserved, zero.
-    pub reserved: [u8; 3],
+    /// Epochs before `refuted` it took such a mark in, bit i for the one i + 1 before (little-endian).
+    pub refuted_before: [u8; 3],
 }
 
 assert_size!(CheckerSetHeader, 4 + 13 * 4 + 40);
@@ -162,12 +162,28 @@ impl Ticket {
     }
 
     /// Takes one mark for an accusation made in `epoch` that no second committee confirmed; at most one an epoch, however many
-    /// rows were accused. Says whether it took it.
+    /// rows were accused and in whatever order their cases are closed. Says whether it took it: not for an epoch more than 24
+    /// before the newest such one, of which nothing is known any more.
     pub fn mark_refuted(&mut self, epoch: u32) -> bool {
-        if self.refuted == epoch {
+        let [a, b, c] = self.refuted_before;
+        let mut before = u32::from_le_bytes([a, b, c, 0]);
+        if self.refuted == NONE {
+            self.refuted = epoch;
+        } else if self.refuted < epoch {
+            let passed = epoch - self.refuted;
+            before = ((before << 1) | 1).checked_shl(passed - 1).unwrap_or(0);
+            self.refuted = epoch;
+        } else if self.refuted == epoch {
             return false;
+        } else {
+            let bit = 1u32.checked_shl(self.refuted - epoch - 1).unwrap_or(0) & 0xff_ffff;
+            if bit == 0 || before & bit != 0 {
+                return false;
+            }
+            before |= bit;
         }
-        self.refuted = epoch;
+        let [a, b, c, _] = before.to_le_bytes();
+        self.refuted_before = [a, b, c];
         // Behind bit 0, which belongs to the epoch that is being counted.
         self.record = ((self.record & !1) << 1) | 0b10 | (self.record & 1);
         true
@@ -224,7 +240,8 @@ impl CheckerSetHeader {
             tickets.get_mut(*tail as usize).ok_or(DatagalaxError::InvariantViolated)?.next = slot;
         }
         *tail = slot;
-        *count += 1;
+        // A count that went around is more than there are slots: the invariant sees it.
+        *count = count.wrapping_add(1);
         Ok(())
     }
 
@@ -241,7 +258,7 @@ impl CheckerSetHeader {
         if *head == NONE {
             *tail = NONE;
         }
-        *count -= 1;
+        *count = count.wrapping_sub(1);
         Ok(slot)
     }
 
@@ -271,6 +288,7 @@ impl CheckerSetHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn one_bit_an_epoch_says_whether_most_seats_were_marked() {
@@ -301,6 +319,23 @@ mod tests {
         assert_eq!(ticket.record, 0b101);
         assert!(ticket.mark_refuted(3));
         assert_eq!(ticket.record, 0b1011);
+    }
+
+    proptest! {
+        /// Cases are closed in any order: each epoch marks once, as far back as is remembered.
+        #[test]
+        fn refuted_accusations_mark_once_an_epoch(epochs in prop::collection::vec(100u32..160, 1..40)) {
+            let mut ticket = Ticket::waiting(1, 5);
+            let mut marked: Vec<u32> = vec![];
+            for epoch in epochs {
+                let newest = marked.iter().max().copied().unwrap_or(epoch);
+                let expected = !marked.contains(&epoch) && epoch + 24 >= newest;
+                prop_assert_eq!(ticket.mark_refuted(epoch), expected);
+                if expected {
+                    marked.push(epoch);
+                }
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ const FURTHEST: u32 = 90 * 86_400;
 /// Specification
 /// 1. The provider's operator (or owner) signs; it begins 24 hours ahead or later.
 /// 2. What is announced for one month of 30 days lasts at most 8 hours in all. An announcement that has not begun is replaced and
-///    does not count.
+///    does not count. None is for a month before that of the last one, whose hours are forgotten.
 /// 3. It excuses from breach, not from pay, and only for leases opened after this announcement.
 #[inline(never)]
 pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end: i64) -> Result<()> {
@@ -37,9 +37,11 @@ pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end
     // 2. Positive: within 8 hours of each other.
     let length = (end - start) as u32;
     let month = (start / MONTH) as u32;
+    // Attack: announce for the next month and replace that by more hours in this one.
+    require!(month >= container.maintenance_month, DatagalaxError::BadMaintenance);
     let mut used = if container.maintenance_month == month { container.maintenance_used } else { 0 };
     if now < container.maintenance_start && (container.maintenance_start / MONTH) as u32 == month {
-        used = used.saturating_sub((container.maintenance_end - container.maintenance_start) as u32);
+        used = used.saturating_sub(container.maintenance_end.saturating_sub(container.maintenance_start) as u32);
     }
     let used = used.saturating_add(length);
     require!(used <= MAINTENANCE_A_MONTH, DatagalaxError::BadMaintenance);

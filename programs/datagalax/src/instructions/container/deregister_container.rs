@@ -2,7 +2,6 @@ use anchor_lang::prelude::*;
 
 use crate::{
     checked::{Account, EventAuthority},
-    clock::now,
     constants::NONE,
     error::DatagalaxError,
     events::ContainerLeaving,
@@ -27,19 +26,19 @@ pub struct DeregisterContainer {
 
 /// Specification
 /// 1. The provider's owner signs; the container has no open or running lease and is not leaving already.
-/// 2. It leaves with the end of this epoch, for which it is still reported, judged and paid.
+/// 2. It leaves with the end of the epoch last advanced to, for which it is still reported, judged and paid.
 /// 3. What nominal loses counts from the next epoch.
 #[inline(never)]
 pub fn deregister_container(ctx: &mut Context<DeregisterContainer>) -> Result<()> {
-    let now = now()?;
     let accounts = &mut ctx.accounts;
     // 1. Attack: take the money of a lease and vanish from the committees' eyes.
     require!(accounts.container.lease == Address::default(), DatagalaxError::ContainerLeased);
     let row = accounts.container.row;
     require!(accounts.block.rows[usize::from(row)].status != Row::LEAVING, DatagalaxError::AlreadyLeaving);
 
-    // 2.
-    let until = accounts.network.epoch_at(now)?.checked_add(1).ok_or(DatagalaxError::Overflow)?;
+    // 2. Attack: leave while nobody has advanced to the epoch the clock is in, and be paid for it although 3. takes the weight out
+    // of its nominal. More would be credited than its pool, and no tally of the block would go through.
+    let until = accounts.network.current_epoch.checked_add(1).ok_or(DatagalaxError::Overflow)?;
     let block = &mut *accounts.block;
     let live = block.rows[usize::from(row)].status == Row::LIVE;
     let removed = block.cease(row);
