@@ -156,9 +156,12 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
     let median = verdict.availability;
     row.history[slot] = if verdict.is_breached() { median | BREACHED } else { median };
     let (mut power, mut cap) = (verdict.capacity, u64::MAX);
-    if row.flags & Row::UNUSUAL == 0 && !verdict.is_condemned() {
+    if row.flags & Row::UNUSUAL == 0 {
         row.full_capacity = power;
         row.full_capacity_epoch = rules.epoch;
+        if verdict.is_condemned() {
+            row.accuse(rules.epoch, rules.case_epochs);
+        }
     } else {
         cap = judge_unusual(row, verdict, rules);
         power = row.full_capacity;
@@ -195,7 +198,8 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
                 row.accrued = row.accrued.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
             }
-            if row.status == Row::LIVE && has_bad_epochs(row.bad_epochs) {
+            // Most rows have none: counting them is left out.
+            if row.bad_epochs != 0 && row.status == Row::LIVE && has_bad_epochs(row.bad_epochs) {
                 row.status = Row::CHECKING;
                 row.flags |= Row::PROBATION;
                 outcome.fallen_back += 1;

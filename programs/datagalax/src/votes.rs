@@ -3,7 +3,13 @@
 //!
 //! Comparisons set the high bit of a byte ([`HIGH`]) where they hold. They need that bit, so values have 7 bits; percents do.
 
-use crate::{constants::SEATS, state::Seat, tally::Rules};
+use core::mem::offset_of;
+
+use crate::{
+    constants::{ROWS, SEATS},
+    state::Seat,
+    tally::Rules,
+};
 
 /// Rows in a group.
 pub const GROUP: usize = 8;
@@ -142,10 +148,24 @@ impl Span {
     }
 }
 
-/// Eight values of a column.
+/// Bytes of a committee from the first row's availability of the first seat on that hold all that is said of one group.
+const SPAN: usize = size_of::<[Seat; SEATS]>() - (ROWS - GROUP);
+
+/// A committee as seen from a row: what the seats say of it and the seven after it lies at fixed places.
+///
+/// One address, where a column of each seat would be 15 of them, too many for the chain's registers.
 #[inline(always)]
-fn eight(column: &[u8], first: usize) -> u64 {
-    column.get(first..first + GROUP).and_then(|c| c.try_into().ok()).map_or(0, u64::from_le_bytes)
+fn from_row(committee: &[Seat; SEATS], first: usize) -> &[u8] {
+    // Within by the mask, so that there is no bound to check.
+    let first = first & (ROWS - GROUP);
+    &bytemuck::bytes_of(committee)[first..first + SPAN]
+}
+
+/// Eight values of the column that begins at `offset` of a seat.
+#[inline(always)]
+fn eight(seen: &[u8], seat: usize, offset: usize) -> u64 {
+    let at = seat * size_of::<Seat>() + offset;
+    seen.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |eight| u64::from_le_bytes(*eight))
 }
 
 /// The votes of five seats on eight rows, as [`Group::read`] takes them apart.
@@ -169,6 +189,7 @@ struct Ballots {
 impl Ballots {
     #[inline(always)]
     fn read(committee: &[Seat; SEATS], first: usize) -> Self {
+        let seen = from_row(committee, first);
         let none = [0; SEATS];
         let mut all = Self {
             availability: none,
@@ -182,9 +203,8 @@ impl Ballots {
             accusers: 0,
         };
         for_seats!(S, {
-            let seat = &committee[S];
-            let (a, c) = (eight(&seat.availability, first), eight(&seat.capacity, first));
-            all.token[S] = eight(&seat.token, first);
+            let (a, c) = (eight(seen, S, offset_of!(Seat, availability)), eight(seen, S, offset_of!(Seat, capacity)));
+            all.token[S] = eight(seen, S, offset_of!(Seat, token));
             let (percent, power) = (a & !HIGH, c & !HIGH);
             // A capacity above 127 has its high bit set already.
             let absent = at_least(percent, 101) | at_least(power, 101) | (c & HIGH);
