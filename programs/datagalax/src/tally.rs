@@ -98,7 +98,7 @@ impl Rules {
 /// [`DatagalaxError::Overflow`] when an amount leaves 64 bits.
 pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcome, DatagalaxError> {
     let mut outcome = Outcome::default();
-    let Block { lanes, rows, .. } = block;
+    let Block { lanes, rows, occupancy, .. } = block;
     let lane = &mut lanes[(rules.epoch & 1) as usize];
     let end = lane.cursor.saturating_add(count).min(ROWS as u16);
     let (mut judged, mut right) = (0u64, [0u64; SEATS]);
@@ -110,7 +110,12 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     while index < usize::from(end) {
         let first = index / GROUP * GROUP;
         let last = (first + GROUP).min(usize::from(end));
-        let mut group = None;
+        // A byte of the occupancy is a group.
+        if occupancy[first / GROUP % (ROWS / GROUP)] == 0 {
+            index = last;
+            continue;
+        }
+        let group = Group::read(&lane.committee, first, rules);
         let mut exams = 0;
         for r in index..last {
             // A u8 index into 256 needs no bounds check: this loop is what a tally costs.
@@ -121,15 +126,12 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
             for epoch in rules.skipped_from..rules.epoch {
                 row.history[(epoch % HISTORY) as usize] = VOID;
             }
-            let verdict = group.get_or_insert_with(|| Group::read(&lane.committee, first, rules)).verdict(r);
-            if judge_row(row, verdict, rules, &mut outcome)? {
+            if judge_row(row, group.verdict(r), rules, &mut outcome)? {
                 exams |= Group::flag(r);
             }
         }
-        if let Some(group) = group {
-            group.add_right(exams, &mut right);
-            judged += Group::count(exams);
-        }
+        group.add_right(exams, &mut right);
+        judged += Group::count(exams);
         index = last;
     }
     lane.cursor = end;

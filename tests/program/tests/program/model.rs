@@ -368,6 +368,9 @@ fn compare(setting: &Setting, rows: &[Let], ballots: &[Ballot], revealed: u8, pa
     let mut block: Box<Block> = Box::new(Block::zeroed());
     let mut votes = [[None; SEATS]; ROWS];
     block.rows.iter_mut().zip(rows).for_each(|(place, given)| *place = given.row);
+    for (r, _) in rows.iter().enumerate().filter(|(_, r)| r.row.status != Row::FREE) {
+        block.occupy(r as u8);
+    }
     block.live = rows.iter().filter(|r| r.row.status == Row::LIVE).count() as u16;
     let lane = &mut block.lanes[(setting.epoch & 1) as usize];
     tally::open_lane(lane, setting.epoch, setting.seats);
