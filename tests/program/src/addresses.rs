@@ -1,6 +1,11 @@
 //! Addresses of the program's accounts, derived here once more from the protocol's seeds, so that a wrong seed in the program
 //! shows.
 
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+};
+
 use solana_pubkey::Pubkey;
 
 /// The loader that owns upgradeable programs.
@@ -49,8 +54,13 @@ impl Vault {
     }
 }
 
+/// Derived addresses by seeds: each takes curve arithmetic, which is most of what an unoptimised test does.
+static DERIVED: LazyLock<Mutex<HashMap<Vec<Vec<u8>>, Pubkey>>> = LazyLock::new(Default::default);
+
 fn derive(seeds: &[&[u8]]) -> Pubkey {
-    Pubkey::find_program_address(seeds, &datagalax::ID).0
+    let key = seeds.iter().map(|s| s.to_vec()).collect();
+    let mut derived = DERIVED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *derived.entry(key).or_insert_with(|| Pubkey::find_program_address(seeds, &datagalax::ID).0)
 }
 
 /// The program's data account.

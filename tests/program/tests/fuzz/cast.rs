@@ -89,8 +89,7 @@ impl Moment {
         let container = addresses::container(cast.provider.id, &fingerprint(container));
         let (user, expires) = (cast.user.key.pubkey(), world.now() + 600);
         let id = matched.then_some(cast.indexer.id);
-        let open =
-            instructions::open_lease(world, &cast.user, &container, id, lease_args(nonce, seconds, expires));
+        let open = instructions::open_lease(world, &cast.user, &container, id, lease_args(nonce, seconds, expires));
         let mut all = vec![open];
         if matched {
             let operator = &cast.indexer.operator;

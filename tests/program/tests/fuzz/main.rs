@@ -7,19 +7,13 @@ mod calls;
 mod cast;
 mod mutate;
 mod random;
+mod story;
 mod verdict;
 
-use std::{
-    collections::BTreeMap,
-    env, fmt::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
-    thread,
-};
+use std::{collections::BTreeMap, env, fmt::Write, sync::LazyLock, thread};
 
-use datagalax_program_tests::{World, addresses};
+use datagalax_program_tests::World;
 use litesvm::LiteSVM;
-use solana_account::Account;
 use solana_instruction::Instruction;
 use solana_message::Message;
 use solana_pubkey::Pubkey;
@@ -105,7 +99,13 @@ fn describe(scene: &Scene, case: &Case, verdict: &Verdict, seed: u64, number: u6
     }
     for (address, account) in &case.hostile {
         let honest = scene.moment.world.account_or_empty(address);
-        let _ = writeln!(text, "  hostile {address}: {} bytes of {}, were {}", account.data.len(), account.owner, honest.data.len());
+        let _ = writeln!(
+            text,
+            "  hostile {address}: {} bytes of {}, were {}",
+            account.data.len(),
+            account.owner,
+            honest.data.len()
+        );
         let different = account.data.iter().zip(&honest.data).enumerate().filter(|(_, (a, b))| a != b);
         for (at, (now, before)) in different.take(64) {
             let _ = write!(text, " [{at}] {before:02x}->{now:02x}");
@@ -172,6 +172,23 @@ fn whatever_is_sent_is_refused_by_name() {
     }
     println!("{answers:#?}");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn whatever_is_done_the_books_balance() {
+    let seed = number_of("DATAGALAX_FUZZ_SEED").unwrap_or(SEED);
+    println!("DATAGALAX_FUZZ_SEED={seed}");
+    let stories = if long() { 4_000 } else { 150 };
+    let numbers: Vec<u64> = number_of("DATAGALAX_FUZZ_ONLY").map_or_else(|| (0..stories).collect(), |only| vec![only]);
+    let mut done = 0;
+    for number in numbers {
+        match story::tell(seed, number) {
+            Ok(count) => done += count,
+            Err(wrong) => panic!("DATAGALAX_FUZZ_SEED={seed} DATAGALAX_FUZZ_ONLY={number}: {wrong}"),
+        }
+    }
+    println!("{done} calls were done");
+    assert!(done > stories, "stories in which nothing happens test nothing");
 }
 
 #[test]

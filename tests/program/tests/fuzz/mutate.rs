@@ -58,7 +58,9 @@ impl Pool {
         let kinds: Vec<Vec<Pubkey>> = by_kind.into_values().chain([fresh, named]).collect();
         let mut kind_of = BTreeMap::new();
         for (i, kind) in kinds.iter().enumerate() {
-            kind.iter().for_each(|a| drop(kind_of.entry(*a).or_insert(i)));
+            for address in kind {
+                kind_of.entry(*address).or_insert(i);
+            }
         }
         let all = kinds.iter().flatten().copied().collect();
         Self { kinds, kind_of, all }

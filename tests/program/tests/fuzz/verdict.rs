@@ -21,6 +21,8 @@ const ANCHOR: [u32; 17] =
 /// `TokenError` has 20 variants; the system program's errors are among the first nine.
 const TOKEN_ERRORS: u32 = 20;
 
+// The name that the programs' own libraries still give it.
+#[allow(deprecated)]
 pub fn judge(error: &TransactionError, logs: &[String]) -> Verdict {
     use InstructionError as E;
     let name = format!("{error:?}");
