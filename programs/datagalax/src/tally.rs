@@ -98,7 +98,7 @@ impl Rules {
 /// [`DatagalaxError::Overflow`] when an amount leaves 64 bits.
 pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcome, DatagalaxError> {
     let mut outcome = Outcome::default();
-    let Block { lanes, rows, occupancy, .. } = block;
+    let Block { lanes, rows, .. } = block;
     let lane = &mut lanes[(rules.epoch & 1) as usize];
     let end = lane.cursor.saturating_add(count).min(ROWS as u16);
     let (mut judged, mut right) = (0u64, [0u64; SEATS]);
@@ -110,9 +110,11 @@ pub fn judge_rows(block: &mut Block, rules: &Rules, count: u16) -> Result<Outcom
     while index < usize::from(end) {
         let first = index / GROUP * GROUP;
         let last = (first + GROUP).min(usize::from(end));
-        // A byte of the occupancy is a group.
-        if occupancy[first / GROUP % (ROWS / GROUP)] == 0 {
-            index = last;
+        // Looked for once a group, so that the votes are read before the rows and not within their loop.
+        while index < last && rows[usize::from(index as u8)].status == Row::FREE {
+            index += 1;
+        }
+        if index == last {
             continue;
         }
         let group = Group::read(&lane.committee, first, rules);

@@ -286,8 +286,8 @@ fn leases(costs: &mut Costs) {
     }
     let sweep = instructions::sweep_vault(world, Vault::Escrow);
     costs.call("sweep_vault", world, &keeper, sweep);
-    let close = instructions::close_account(&keeper.pubkey(), &lease(0), &wallet);
-    costs.call("close_account of a lease", world, &keeper, close);
+    let close = instructions::close_account(&wallet, &lease(0), &wallet);
+    costs.call("close_account of a lease", world, &user.key, close);
     costs.call("leave_indexer", world, &indexer.owner, instructions::leave_indexer(&indexer));
 }
 
