@@ -21,12 +21,15 @@ pub struct Call {
     pub signers: Vec<Key>,
     /// An account (by index) whose length the call is there to change.
     pub may_be_shorter: Option<usize>,
+    /// A signer (by index) that may be anybody: who it is is not looked at, only that somebody signs.
+    pub may_be_anybody: Option<usize>,
 }
 
 impl Call {
     /// A call that changes no account's length.
     pub fn new(world: World, instruction: Instruction, signers: &[&Key]) -> Self {
-        Self { world, instruction, signers: signers.iter().map(|k| (*k).clone()).collect(), may_be_shorter: None }
+        let signers = signers.iter().map(|k| (*k).clone()).collect();
+        Self { world, instruction, signers, may_be_shorter: None, may_be_anybody: None }
     }
 
     fn send(&mut self, instruction: &Instruction) -> Result<(), String> {
@@ -155,7 +158,7 @@ impl Call {
         for (i, one) in metas.iter().enumerate() {
             for (j, other) in metas.iter().enumerate() {
                 let optional = one.pubkey == datagalax::ID || other.pubkey == datagalax::ID;
-                if one.pubkey == other.pubkey || optional {
+                if one.pubkey == other.pubkey || optional || self.may_be_anybody == Some(i) {
                     continue;
                 }
                 self.refused(&format!("account {i} is account {j}"), &[], |c| c.accounts[i].pubkey = other.pubkey);

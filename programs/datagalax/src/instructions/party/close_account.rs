@@ -23,8 +23,8 @@ pub struct CloseAccount {
     pub program: UncheckedAccount,
 }
 
-/// Seconds after which anybody may close a case's account.
-const CASE_REST: i64 = 30 * DAY;
+/// Seconds after which anybody may close the account of a case or of a lease.
+const REST: i64 = 30 * DAY;
 
 /// An account that may be done with.
 trait Closable {
@@ -102,8 +102,10 @@ impl Closable for Lease {
         self.user
     }
 
-    fn may_close(&self, _: &Address, _: i64) -> bool {
-        true
+    // Attack: a host that did not serve the last epochs settles, pays out and closes the lease in the transaction that tallies
+    // them, so that nobody can report the breach any more.
+    fn may_close(&self, signer: &Address, now: i64) -> bool {
+        *signer == self.user || now >= self.ended.saturating_add(REST)
     }
 }
 
@@ -117,7 +119,7 @@ impl Closable for Case {
     }
 
     fn may_close(&self, signer: &Address, now: i64) -> bool {
-        *signer == self.rent_payer || now >= self.closed.saturating_add(CASE_REST)
+        *signer == self.rent_payer || now >= self.closed.saturating_add(REST)
     }
 }
 
@@ -138,8 +140,8 @@ impl Closable for Epoch {
 }
 
 /// Specification
-/// 1. The account is a provider, checker, indexer or keeper whose own key signs; or a lease or epoch, which anybody may close; or a
-///    case, which its payer may close at once and anybody after 30 days.
+/// 1. The account is a provider, checker, indexer or keeper whose own key signs; or an epoch, which anybody may close; or a lease or
+///    case, which its user or payer may close at once and anybody after 30 days.
 /// 2. It is done with: nothing staked, owed or unsettled, nobody depends on it.
 /// 3. Its rent goes to who paid it, whoever signs.
 #[inline(never)]
