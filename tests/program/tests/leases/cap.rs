@@ -3,8 +3,7 @@
 
 use datagalax::state::{Block, Lease};
 use datagalax_program_tests::{
-    Report, Settings, User,
-    addresses,
+    Report, Settings, User, addresses,
     epochs::SeatAt,
     instructions,
     settings::{ATH, parameters},
@@ -57,7 +56,8 @@ fn a_leased_row_earns_at_most_the_fee_in_every_epoch_that_the_lease_touches() {
                 14 => part(terms.kept(60), 6_666),
                 _ => u64::MAX,
             };
-            let expected = full(availability, 100).min(if availability < 80 { 0 } else { cap.saturating_mul(availability) / 100 });
+            let expected =
+                full(availability, 100).min(if availability < 80 { 0 } else { cap.saturating_mul(availability) / 100 });
             let expected = if cap == u64::MAX { full(availability, 100) } else { expected };
             assert_eq!(earned, expected, "epoch {epoch} at {price}");
         }
@@ -203,8 +203,7 @@ fn the_capacity_of_a_leased_row_is_the_last_one_measured_without_a_tenant() {
 #[test]
 fn after_seven_days_without_a_full_measurement_a_leased_row_earns_nothing() {
     let day = 86_400;
-    let parameters =
-        datagalax::state::Parameters { case_window: 8 * day, unbonding: 12 * day, ..parameters() };
+    let parameters = datagalax::state::Parameters { case_window: 8 * day, unbonding: 12 * day, ..parameters() };
     let mut scene = Scene::of(Settings { epoch_length: day, parameters, ..Settings::default() }, 1);
     scene.offer(1_000_000 * ATH, 600, 1);
     scene.pass_to(4, |_| 100);

@@ -138,7 +138,10 @@ fn a_provider_that_closes_early_credits_one_epochs_price_and_is_halted() {
     let (account, container) = (scene.lease(&lease), scene.container());
     assert_eq!((account.reason, account.compensation), (Lease::REASON_PROVIDER, credit));
     assert_eq!((container.locked_stake, container.original_locked_stake), (locked - credit, locked));
-    assert_eq!((scene.stage.world.provider(0).staked, scene.stage.world.provider(0).locked), (staked - credit, locked - credit));
+    assert_eq!(
+        (scene.stage.world.provider(0).staked, scene.stage.world.provider(0).locked),
+        (staked - credit, locked - credit)
+    );
     assert_eq!((container.status, container.halt_reason), (1, Container::HALT_CLOSED_EARLY));
     assert!(scene.row().flags & Row::HALTED != 0, "the row earns nothing");
     let user = scene.user.clone();

@@ -123,6 +123,24 @@ fn a_signed_match_names_the_indexer() {
     matched.scene.stage.world.check_books();
 }
 
+/// What indexers in other languages sign: tag, genesis hash, program, indexer, user, container, nonce, expiry.
+#[test]
+fn the_message_is_what_the_protocol_says() {
+    let matched = Matched::new();
+    let user = matched.user.key.pubkey();
+    let expected = [
+        b"datagalax:match:v1".as_slice(),
+        &GENESIS_HASH,
+        datagalax::ID.as_ref(),
+        &matched.indexer.id.to_le_bytes(),
+        user.as_ref(),
+        matched.scene.container.as_ref(),
+        &0u64.to_le_bytes(),
+        &matched.expires.to_le_bytes(),
+    ];
+    assert_eq!(matched.message(), expected.concat());
+}
+
 #[test]
 fn the_native_program_checks_the_signature() {
     let mut matched = Matched::new();
@@ -133,7 +151,8 @@ fn the_native_program_checks_the_signature() {
     let open = matched.open();
     let user = matched.user.key.clone();
     let failure = matched.scene.world().send(&[forged, open], &[&user]).expect_err("a forged signature");
-    assert!(failure.logs.iter().all(|line| !line.contains("OpenLease")), "the program never ran: {:?}", failure.logs);
+    let program = datagalax::ID.to_string();
+    assert!(failure.logs.iter().all(|line| !line.contains(&program)), "the program never ran: {:?}", failure.logs);
     assert!(matched.scene.stage.world.try_account(&addresses::lease(&user.pubkey(), 0)).is_none());
 }
 
@@ -175,9 +194,13 @@ fn the_list_of_instructions_is_the_sysvar_and_no_forgery() {
 
 #[test]
 fn a_signature_is_good_for_an_hour_at_most_and_until_it_expires() {
-    for (ahead, name) in
-        [(-1, Some("MatchMismatch")), (0, None), (3_600, None), (3_601, Some("MatchMismatch")), (i64::MAX / 2, Some("MatchMismatch"))]
-    {
+    for (ahead, name) in [
+        (-1, Some("MatchMismatch")),
+        (0, None),
+        (3_600, None),
+        (3_601, Some("MatchMismatch")),
+        (i64::MAX / 2, Some("MatchMismatch")),
+    ] {
         let mut matched = Matched::new();
         matched.expires = matched.scene.stage.world.now() + ahead;
         let all = [matched.sign(), matched.open()];
@@ -267,11 +290,11 @@ fn a_signature_on_anything_else_is_refused() {
     let sign = matched.sign();
     matched.refused(&[sign.clone(), named], "MatchMismatch");
     // A key that was rotated away.
-    let mut rotated = Matched { scene: matched.scene.clone(), indexer: matched.indexer.clone(), user: matched.user.clone(), expires };
+    let mut rotated =
+        Matched { scene: matched.scene.clone(), indexer: matched.indexer.clone(), user: matched.user.clone(), expires };
     let next = rotated.scene.world().actor("next operator");
     let party = addresses::indexer(id);
-    let rotate =
-        instructions::rotate_keys(&rotated.indexer.owner.pubkey(), &party, &next.pubkey(), &rotated.indexer.payout);
+    let rotate = instructions::rotate_keys(&rotated.indexer.owner.pubkey(), &party, &next.pubkey(), &rotated.indexer.payout);
     let owner = rotated.indexer.owner.clone();
     rotated.scene.world().must(&[rotate], &[&owner]);
     rotated.refused(&[sign.clone(), open.clone()], "MatchMismatch");
@@ -316,13 +339,19 @@ fn offsets_and_indices_point_into_the_instruction_itself() {
 
     // By offset: the thief's key, signature and message lie behind the bytes that are shown.
     let behind = 16 + shown.len() as u16;
-    let by_offset =
-        native([head([behind + 32, HERE], [behind, HERE], [behind + 96, length, HERE]), shown, own.data[16..].to_vec()].concat());
+    let by_offset = native(
+        [head([behind + 32, HERE], [behind, HERE], [behind + 96, length, HERE]), shown, own.data[16..].to_vec()].concat(),
+    );
     // Only a part of the message is signed.
     let part = operator.sign_message(&right[..40]);
     let by_length = native(
-        [head([48, HERE], [16, HERE], [112, 40, HERE]), operator.pubkey().to_bytes().to_vec(), part.as_ref().to_vec(), right.clone()]
-            .concat(),
+        [
+            head([48, HERE], [16, HERE], [112, 40, HERE]),
+            operator.pubkey().to_bytes().to_vec(),
+            part.as_ref().to_vec(),
+            right.clone(),
+        ]
+        .concat(),
     );
     // The byte beside the count, which the native program does not look at; two signatures.
     let mut padded = matched.sign();

@@ -51,13 +51,15 @@ fn whole_epochs_pay_their_availability_the_partial_ones_in_full_and_the_rest_goe
         let until = scene.stage.world.start_of(epoch).min(started + 1_000);
         let until = if epoch == 19 { started + 1_000 } else { until };
         assert_eq!(account.settled_until, until, "epoch {epoch}");
-        let (paid, refunded) =
-            expected(&scene.stage.world, &account, terms(7_654_321), until, |e| Some(wavering(e)));
+        let (paid, refunded) = expected(&scene.stage.world, &account, terms(7_654_321), until, |e| Some(wavering(e)));
         assert_eq!((paid_of(&account), account.refunded), (paid, refunded), "epoch {epoch}");
         assert_eq!(account.status, Lease::STARTED);
         numbers.push(account.paid);
     }
-    assert!(numbers.windows(2).filter(|pair| pair[0] == pair[1]).count() == 1, "only the dead epoch paid nothing: {numbers:?}");
+    assert!(
+        numbers.windows(2).filter(|pair| pair[0] == pair[1]).count() == 1,
+        "only the dead epoch paid nothing: {numbers:?}"
+    );
     let before = scene.lease(&lease);
     scene.close(&user, &lease);
     scene.settle(&lease);
@@ -123,10 +125,9 @@ fn the_fee_is_a_fifth_and_the_indexers_share_a_tenth_of_it_on_all_that_was_paid(
 
     // All four parties, exactly.
     let to = scene.provider().to;
-    for (source, to, amount) in [
-        (addresses::provider(0), to, account.paid),
-        (addresses::indexer(indexer.id), indexer.to, account.indexer_fee),
-    ] {
+    for (source, to, amount) in
+        [(addresses::provider(0), to, account.paid), (addresses::indexer(indexer.id), indexer.to, account.indexer_fee)]
+    {
         let withdraw = instructions::withdraw(scene.world(), &source, Vault::Escrow, &to);
         scene.world().run(withdraw.clone());
         assert_eq!(scene.stage.world.balance(&to), amount);
