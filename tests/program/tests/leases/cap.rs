@@ -224,6 +224,34 @@ fn after_seven_days_without_a_full_measurement_a_leased_row_earns_nothing() {
     assert_eq!(credited(&mut never, 3, |_| 100), 0);
 }
 
+/// With epochs of an hour a lease may lie within one, or in parts of two.
+#[test]
+fn a_lease_within_an_epoch_caps_it_by_what_it_pays() {
+    let hour = 3_600;
+    let parameters = datagalax::state::Parameters { case_window: 8 * hour, unbonding: 12 * hour, ..parameters() };
+    let mut scene = Scene::of(Settings { epoch_length: hour, parameters, ..Settings::default() }, 1);
+    scene.offer(360 * ATH, 600, 1);
+    scene.pass_to(4, |_| 100);
+    let (user, terms) = (scene.user.key.clone(), terms(360 * ATH));
+    // 600 s of epoch 4, and nothing of 5.
+    let lease = scene.started(0, 600);
+    let ended = scene.lease(&lease).end();
+    scene.world().set_time(ended);
+    scene.close(&user, &lease);
+    let mut twice = scene.clone();
+    let sixth = part(terms.kept(3_600), 1_666);
+    assert!(sixth <= terms.kept(600));
+    assert_eq!(credited(&mut scene, 4, |_| 100), sixth);
+    assert_eq!(credited(&mut scene, 5, |_| 100), full(100, 100));
+
+    // Another one behind it, half in epoch 4 and half in 5: no more than the lesser of the two in 4.
+    at(&mut twice, 4, 3_300);
+    twice.started(1, 600);
+    assert_eq!(credited(&mut twice, 4, |_| 100), terms.kept(300));
+    assert_eq!(credited(&mut twice, 5, |_| 100), part(terms.kept(3_600), 833));
+    assert_eq!(credited(&mut twice, 6, |_| 100), full(100, 100));
+}
+
 /// Opens and starts a lease by a new user, which may be the provider behind another wallet.
 fn lease_from_oneself(scene: &mut Scene, nonce: u64, price: u64, seconds: u32) -> (User, Pubkey) {
     scene.offer(price, 600, 1);
@@ -253,7 +281,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     /// Whatever leases somebody takes from himself, at whatever price, ended however: the fees that he pays are at least what the
     /// row earns in the epochs that they touch.

@@ -109,6 +109,31 @@ fn not_served_owes_the_seconds_that_passed_within_300_and_once_a_day() {
     check_owed(&mut scene, &again, 600);
 }
 
+/// Four users are remembered for a day; that a fifth said so as well is not held against the fifth.
+#[test]
+fn a_container_remembers_who_was_not_served() {
+    let mut scene = Scene::new();
+    let users: Vec<_> = (0..5).map(|_| scene.world().user()).collect();
+    let mut refused = vec![];
+    for (n, user) in users.iter().chain([&users[0], &users[3], &users[4]]).enumerate() {
+        let open = scene.open_by(user, n as u64, 600);
+        scene.world().must(&[open], &[&user.key]);
+        let lease = addresses::lease(&user.key.pubkey(), n as u64);
+        scene.start(&lease);
+        let instruction = close(&scene, &user.key, &lease, true);
+        match scene.world().send(&[instruction], &[&user.key]) {
+            Ok(_) => {}
+            Err(failure) => {
+                assert_eq!(failure.name, "NotServedTooLate");
+                refused.push(n);
+                let instruction = close(&scene, &user.key, &lease, false);
+                scene.world().must(&[instruction], &[&user.key]);
+            }
+        }
+    }
+    assert_eq!(refused, [5, 6]);
+}
+
 #[test]
 fn only_a_user_says_not_served() {
     let mut scene = Scene::new();

@@ -70,10 +70,18 @@ fn the_user_disappears() {
     // The account stays while the refund is there.
     let (user, to) = (scene.user.key.pubkey(), scene.user.from);
     let close = instructions::close_account(&stranger.pubkey(), &lease, &user);
-    scene.world().refused(close.clone(), &[&stranger], "NotDone");
+    let (owner, by_user) = (scene.user.key.clone(), instructions::close_account(&user, &lease, &user));
+    scene.world().refused(by_user, &[&owner], "NotDone");
     let withdraw = instructions::withdraw(scene.world(), &lease, Vault::Escrow, &to);
     scene.world().must(&[withdraw], &[&stranger]);
     assert_eq!(scene.stage.world.balance(&to), PURSE / 8 - account.paid - account.fee);
+    // Nobody hurries: a breach may still be reported. Its rent is the user's in the end.
+    let rest = account.ended + 30 * 86_400;
+    scene.world().set_time(rest - 1);
+    scene.world().refused(close.clone(), &[&stranger], "Unauthorized");
+    scene.world().set_time(rest);
+    let wrong = instructions::close_account(&stranger.pubkey(), &lease, &stranger.pubkey());
+    scene.world().refused(wrong, &[&stranger], "WrongAccount");
     let rent = scene.stage.world.account(&lease).lamports;
     let before = scene.stage.world.account(&user).lamports;
     scene.world().must(&[close], &[&stranger]);

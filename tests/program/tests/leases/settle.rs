@@ -409,7 +409,7 @@ fn drive(mut scene: Scene, lease: &Pubkey, percents: &[u8], stops: &[u32], close
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     /// Conservation laws 3 and 6: whoever settles whenever, everybody gets the same, and it is what the protocol says.
     #[test]
