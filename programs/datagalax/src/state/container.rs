@@ -83,8 +83,14 @@ pub struct Container {
     pub rejections: u32,
     /// Who closed a lease as not served, lately.
     pub not_served: [NotServed; 4],
+    /// The maintenance before the one announced last, as far as it took place: when it was announced, seconds; 0 when none.
+    pub past_announced: i64,
+    /// Its start, seconds.
+    pub past_start: i64,
+    /// Its end, seconds.
+    pub past_end: i64,
     /// Reserved, zero.
-    pub reserved: [u8; 96],
+    pub reserved: [u8; 72],
 }
 
 /// A user's claim that a lease was not served: one a day for a user and a container.
@@ -98,7 +104,7 @@ pub struct NotServed {
 }
 
 assert_size!(NotServed, 16);
-assert_size!(Container, 24 + 5 * 32 + 128 + 16 + 8 * 8 + 8 * 4 + 4 * 16 + 96);
+assert_size!(Container, 24 + 5 * 32 + 128 + 16 + 8 * 8 + 8 * 4 + 4 * 16 + 3 * 8 + 72);
 
 impl Container {
     /// Halted because a case of dishonesty was upheld.
@@ -139,6 +145,7 @@ impl Container {
     /// Whether maintenance that was announced before `opened` covers some of `from..to` (seconds).
     pub const fn is_excused(&self, opened: i64, from: i64, to: i64) -> bool {
         self.maintenance_announced < opened && self.maintenance_start < to && from < self.maintenance_end
+            || self.past_announced < opened && self.past_start < to && from < self.past_end
     }
 
     /// What must hold of the account after every instruction.

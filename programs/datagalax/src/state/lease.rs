@@ -80,11 +80,13 @@ pub struct Lease {
     pub usage_energy: u64,
     /// The host's own word: bytes sent and received.
     pub usage_bytes: u64,
+    /// When it was closed and the host let go, seconds; 0 before. What is due may end later.
+    pub closed: i64,
     /// Reserved, zero.
-    pub reserved: [u8; 96],
+    pub reserved: [u8; 88],
 }
 
-assert_size!(Lease, 16 + 3 * 32 + 5 * 4 + 4 + 9 * 8 + 5 * 8 + 4 * 8 + 96);
+assert_size!(Lease, 16 + 3 * 32 + 5 * 4 + 4 + 9 * 8 + 5 * 8 + 5 * 8 + 88);
 
 impl Lease {
     /// Escrowed, not started.

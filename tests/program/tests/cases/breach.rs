@@ -162,6 +162,46 @@ fn only_epochs_that_the_lease_covers_in_full() {
     assert_eq!(lease_of(&stage, &lease).compensation, EPOCH_PRICE);
 }
 
+/// Attack: close the lease of a container with a long minimum at once. Its host is free to leave, and to be switched off; what is
+/// still due to it is no promise to serve.
+#[test]
+fn a_host_whose_user_went_is_free_to_go() {
+    let low = measuring(&[6, 7, 8], 0, 5);
+    let (mut stage, user, lease) = rented(15, 4, &low);
+    let close = instructions::close_lease(&stage.world, &user.key.pubkey(), &lease, false, 0);
+    stage.world.must(&[close], &[&user.key]);
+    assert_eq!(lease_of(&stage, &lease).ended - lease_of(&stage, &lease).started, 600, "until epoch 13");
+    pass_to(&mut stage, 5, &low);
+    let leave = instructions::deregister_container(&stage.world, &stage.provider, &fingerprint(0));
+    stage.world.must(&[leave], &[&stage.provider.owner]);
+    pass_to(&mut stage, 9, &low);
+    for epoch in [6, 7] {
+        let instruction = report(&stage.world, &lease, epoch);
+        stage.world.refused(instruction, &[], "NoBreach");
+    }
+    assert_eq!(container(&stage, 0).locked_stake, STAKE);
+    // It is not paid for it either.
+    pass_to(&mut stage, 14, &low);
+    let settle = instructions::settle_lease(&stage.world, &lease);
+    stage.world.run(settle);
+    let settled = lease_of(&stage, &lease);
+    assert_eq!((settled.status, settled.paid), (Lease::SETTLED, 2 * ATH * (600 - 180) / 3_600));
+    stage.world.check_books();
+}
+
+/// What was not served before it was closed is reported after it as well.
+#[test]
+fn a_breach_outlives_its_lease() {
+    let low = measuring(&[4, 5], 0, 5);
+    let (mut stage, user, lease) = rented(15, 6, &low);
+    let close = instructions::close_lease(&stage.world, &user.key.pubkey(), &lease, false, 0);
+    stage.world.must(&[close], &[&user.key]);
+    let instruction = report(&stage.world, &lease, 4);
+    stage.world.run(instruction);
+    assert_eq!(lease_of(&stage, &lease).compensation, EPOCH_PRICE);
+    stage.world.check_books();
+}
+
 #[test]
 fn it_begins_with_the_epoch_to_the_second() {
     for (late, breached) in [(0, true), (1, false)] {
@@ -355,6 +395,34 @@ fn announced_maintenance_excuses() {
         // Excused from breach, not from pay: nothing was earned in either.
         assert_eq!(row(&stage.world, 0).history[first as usize % 32] & 0x7f, 0);
     }
+}
+
+/// Attack: wait until the host announces its next maintenance, and report the last one as a breach.
+#[test]
+fn the_last_maintenance_excuses_though_the_next_is_announced() {
+    let first = 1_501;
+    let epochs = [first, first + 1];
+    let low = measuring(&epochs, 0, 5);
+    let mut stage = Stage::new(15, 2).pass_to(3, &perfect());
+    let (starts, operator) = (stage.world.start_of(first), stage.provider.operator.clone());
+    let announce = |stage: &mut Stage, from: i64| {
+        let instruction = instructions::announce_maintenance(&stage.provider, &fingerprint(0), from, from + 120);
+        stage.world.must(&[instruction], &[&operator]);
+    };
+    announce(&mut stage, starts);
+    stage.pass(first - 1, &low);
+    let (_, lease) = leased(&mut stage, 0);
+    pass_to(&mut stage, first + 2, &low);
+    let instruction = report(&stage.world, &lease, first);
+    stage.world.refused(instruction.clone(), &[], "NoBreach");
+    let again = stage.world.now() + DAY;
+    announce(&mut stage, again);
+    stage.world.refused(instruction.clone(), &[], "NoBreach");
+    // Replaced before it began: the one that took place is still remembered.
+    announce(&mut stage, again + 60);
+    stage.world.refused(instruction, &[], "NoBreach");
+    let account = container(&stage, 0);
+    assert_eq!((account.past_start, account.past_end, account.maintenance_start), (starts, starts + 120, again + 60));
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub struct ReportBreach {
 
 /// Specification
 /// 1. Anybody may call; 15 tickets or more are in the order.
-/// 2. The lease covers the epoch and the next in full; both have a verdict with at least Q votes under the breach threshold; no
-///    maintenance was announced for them before the lease was opened.
+/// 2. The lease covers the epoch and the next in full, before it was closed; both have a verdict with at least Q votes under the
+///    breach threshold; no maintenance was announced for them before the lease was opened.
 /// 3. At most one a day and a container, and no two that share an epoch.
 /// 4. Take a third of the original stake (rounded down). Of the stake taken the user gets at most the price of one epoch, beyond
 ///    the refunds; nothing while a case of dishonesty is pending.
@@ -67,7 +67,9 @@ pub fn report_breach(ctx: &mut Context<ReportBreach>, epoch: u32) -> Result<()> 
         let byte = row.history[(e % HISTORY) as usize];
         byte != VOID && byte & BREACHED != 0
     };
-    let covered = lease.started != 0 && lease.started <= start && end <= lease.end();
+    // Attack: close a lease with a long minimum, and call it a breach that the host is gone or serves another.
+    let served = if lease.closed == 0 { lease.end() } else { lease.closed };
+    let covered = lease.started != 0 && lease.started <= start && end <= served;
     let recorded = tallied && last - epoch < HISTORY && low(epoch) && low(next);
     require!(covered && recorded && !container.is_excused(lease.opened, start, end), DatagalaxError::NoBreach);
 

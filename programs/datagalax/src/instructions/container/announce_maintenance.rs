@@ -17,7 +17,8 @@ const FURTHEST: u32 = 90 * 86_400;
 /// 1. The provider's operator (or owner) signs; it begins 24 hours ahead or later.
 /// 2. What is announced for one month of 30 days lasts at most 8 hours in all. An announcement that has not begun is replaced and
 ///    does not count. None is for a month before that of the last one, whose hours are forgotten.
-/// 3. It excuses from breach, not from pay, and only for leases opened after this announcement.
+/// 3. It excuses from breach, not from pay, and only for leases opened after this announcement. The last one that took place goes
+///    on to excuse.
 #[inline(never)]
 pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end: i64) -> Result<()> {
     let now = now()?;
@@ -46,7 +47,12 @@ pub fn announce_maintenance(ctx: &mut Context<OperateContainer>, start: i64, end
     let used = used.saturating_add(length);
     require!(used <= MAINTENANCE_A_MONTH, DatagalaxError::BadMaintenance);
 
-    // 3.
+    // 3. Attack: report what took place as a breach, once the next is announced.
+    if now >= container.maintenance_end {
+        container.past_announced = container.maintenance_announced;
+        container.past_start = container.maintenance_start;
+        container.past_end = container.maintenance_end;
+    }
     container.maintenance_announced = now;
     container.maintenance_start = start;
     container.maintenance_end = end;

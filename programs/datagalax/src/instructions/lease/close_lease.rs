@@ -81,6 +81,7 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
 
     // 4. The cap on what the row earns stays for every epoch that the lease touched.
     lease.status = Lease::ENDED;
+    lease.closed = now.min(end);
     lease.detail = detail;
     let (until, tail) = last_touched(&accounts.network, lease.started, lease.ended.min(now))?;
     row.end_lease(until, tail);
