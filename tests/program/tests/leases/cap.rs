@@ -1,5 +1,5 @@
-//! What a leased row earns: at most what its lease pays in fees, and by the capacity last measured without a tenant. Leasing from
-//! oneself never pays.
+//! What a leased row earns: at most what its lease pays in fees, and by the capacity last measured without a tenant. Leasing
+//! from oneself never pays.
 
 use datagalax::state::{Block, Lease};
 use datagalax_program_tests::{
@@ -283,8 +283,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
-    /// Whatever leases somebody takes from himself, at whatever price, ended however: the fees that he pays are at least what the
-    /// row earns in the epochs that they touch.
+    /// Whatever leases somebody takes from himself, at whatever price, ended however: the fees that he pays are at least
+    /// what the row earns in the epochs that they touch.
     #[test]
     fn leasing_from_oneself_never_pays(
         steps in prop::collection::vec((30i64..45, step(), 45i64..60, step()), 12),

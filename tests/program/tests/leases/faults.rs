@@ -14,8 +14,8 @@ use solana_signer::Signer;
 
 use crate::scene::{Scene, paid_of, terms, units};
 
-/// The host dies in the middle of a lease: nobody sees it any more. What it no longer delivers goes back by itself, with nobody's
-/// signature, and the user gets away by its own.
+/// The host dies in the middle of a lease: nobody sees it any more. What it no longer delivers goes back by itself, with
+/// nobody's signature, and the user gets away by its own.
 #[test]
 fn the_host_dies() {
     let mut scene = Scene::new();
@@ -55,7 +55,8 @@ fn the_host_dies() {
     assert_eq!(account.refunded, escrowed - account.paid - account.fee);
 }
 
-/// The user disappears: anybody ends the lease when it is used up, everybody gets what is his, and the refund waits at the user's.
+/// The user disappears: anybody ends the lease when it is used up, everybody gets what is his, and the refund waits at the
+/// user's.
 #[test]
 fn the_user_disappears() {
     let mut scene = Scene::new();
@@ -137,7 +138,8 @@ fn the_checkers_stop() {
     scene.stage.world.check_books();
 }
 
-/// The container's operator key is lost: the owner names another, and a lease that was opened before is started by the new one.
+/// The container's operator key is lost: the owner names another, and a lease that was opened before is started by the new
+/// one.
 #[test]
 fn a_key_is_rotated_between_opening_and_start() {
     let mut scene = Scene::new();

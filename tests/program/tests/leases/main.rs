@@ -1,4 +1,5 @@
-//! Leases and indexers in LiteSVM: a module for each instruction or pair of them, the money of whole leases, and what goes wrong.
+//! Leases and indexers in LiteSVM: a module for each instruction or pair of them, the money of whole leases, and what goes
+//! wrong.
 
 mod cap;
 mod close;

@@ -303,8 +303,8 @@ fn a_signature_on_anything_else_is_refused() {
     matched.done(&[sign, open]);
 }
 
-/// Attack: leave an offset or an instruction index of the native program's head free. It then checks one signature, and the bytes
-/// where ours are expected are never checked.
+/// Attack: leave an offset or an instruction index of the native program's head free. It then checks one signature, and the
+/// bytes where ours are expected are never checked.
 #[test]
 fn offsets_and_indices_point_into_the_instruction_itself() {
     let mut matched = Matched::new();

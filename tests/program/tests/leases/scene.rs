@@ -212,8 +212,8 @@ pub fn part(amount: u64, bps: u64) -> u64 {
     (amount as u128 * bps as u128 / 10_000) as u64
 }
 
-/// Seconds times percent of a lease from `from` to `to`: whole epochs at their availability, those without one at that of the one
-/// before (100 before the first), the partial ones in full.
+/// Seconds times percent of a lease from `from` to `to`: whole epochs at their availability, those without one at that of
+/// the one before (100 before the first), the partial ones in full.
 pub fn units(world: &World, from: i64, to: i64, percent: impl Fn(u32) -> Option<u8>) -> u64 {
     let length = i64::from(world.settings.epoch_length);
     let (first, last) = ((from - world.start) / length, (to - 1 - world.start) / length);
