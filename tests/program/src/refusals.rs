@@ -23,18 +23,21 @@ pub struct Call {
     pub may_be_shorter: Option<usize>,
     /// A signer (by index) that may be anybody: who it is is not looked at, only that somebody signs.
     pub may_be_anybody: Option<usize>,
+    /// What the transaction holds before it and the call cannot do without.
+    pub before: Vec<Instruction>,
 }
 
 impl Call {
     /// A call that changes no account's length.
     pub fn new(world: World, instruction: Instruction, signers: &[&Key]) -> Self {
         let signers = signers.iter().map(|k| (*k).clone()).collect();
-        Self { world, instruction, signers, may_be_shorter: None, may_be_anybody: None }
+        Self { world, instruction, signers, may_be_shorter: None, may_be_anybody: None, before: vec![] }
     }
 
     fn send(&mut self, instruction: &Instruction) -> Result<(), String> {
         let signers: Vec<&Keypair> = self.signers.iter().map(|k| &**k).collect();
-        self.world.send(std::slice::from_ref(instruction), &signers).map(|_| ()).map_err(|f| f.name)
+        let all = [&self.before[..], std::slice::from_ref(instruction)].concat();
+        self.world.send(&all, &signers).map(|_| ()).map_err(|f| f.name)
     }
 
     #[track_caller]

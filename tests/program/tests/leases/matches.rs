@@ -9,6 +9,7 @@ use datagalax_program_tests::{
     actors::fingerprint,
     addresses::{self, INSTRUCTIONS},
     instructions::{self, ed25519},
+    refusals::Call,
     send::compute_budget,
     settings::GENESIS_HASH,
     world::{Key, address_of},
@@ -381,4 +382,11 @@ fn an_indexer_that_leaves_matches_nobody() {
     matched.done(&[sign, without]);
     let lease = matched.scene.lease(&addresses::lease(&matched.user.key.pubkey(), 0));
     assert_eq!((lease.indexer, lease.indexer_share_bps), (datagalax::constants::NONE, 0));
+}
+
+#[test]
+fn open_lease_with_a_match_refuses() {
+    let matched = Matched::new();
+    let (before, open) = (vec![matched.sign()], matched.open());
+    Call { before, ..Call::new(matched.scene.stage.world, open, &[&matched.user.key]) }.check();
 }
