@@ -383,8 +383,11 @@ fn leaving(costs: &mut Costs) {
     world.set_time(world.now() + 720);
     let withdraw = instructions::withdraw(world, &account, Vault::Stake, &provider.to);
     costs.call("withdraw of stake", world, &keeper, withdraw);
-    let pay = instructions::claim_seat_pay(world, &checker, &[slot]);
-    let _ = world.send(&[pay], &[]);
+    // A ticket is withdrawn once its pay is claimed.
+    if world.tickets()[slot as usize].accrued > 0 {
+        let pay = instructions::claim_seat_pay(world, &checker, &[slot]);
+        world.run(pay);
+    }
     let withdraw = instructions::withdraw_tickets(world, &checker, &[slot]);
     costs.call("withdraw_tickets x 1", world, &keeper, withdraw);
     let close = instructions::close_account(&checker.owner.pubkey(), &addresses::checker(0), &checker.owner.pubkey());
