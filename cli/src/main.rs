@@ -15,7 +15,10 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{block, checker, claim, class, container, epoch, mint, network, provider, rewards},
+    commands::{
+        account, block, case, checker, claim, class, container, epoch, indexer, keeper, mint, network, provider, rewards,
+        withdraw,
+    },
     context::Context,
     options::Options,
     report::Report,
@@ -38,7 +41,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The network: initialise it, look at it
+    /// The network: initialise it, look at it, govern it
     #[command(subcommand)]
     Network(network::Command),
     /// Classes of hardware
@@ -62,8 +65,22 @@ enum Command {
     /// Epochs: what was measured and paid
     #[command(subcommand)]
     Epoch(epoch::Command),
-    /// Claim everything that --keypair may claim, as provider and as checker
+    /// Claim everything that --keypair may claim: as provider into vesting, as checker to the payout wallet
     Claim,
+    /// Have paid out what is owed: vested rewards, unlocked stake, income and refunds of leases, fees
+    Withdraw(withdraw::Withdraw),
+    /// Indexers: who matches users to containers
+    #[command(subcommand)]
+    Indexer(indexer::Command),
+    /// Keepers: who drives the epochs
+    #[command(subcommand)]
+    Keeper(keeper::Command),
+    /// Cases against containers
+    #[command(subcommand)]
+    Case(case::Command),
+    /// Accounts that are done with
+    #[command(subcommand)]
+    Account(account::Command),
     /// A mint of $ATH for local networks
     #[command(subcommand)]
     Mint(mint::Command),
@@ -117,6 +134,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<Report> {
         Command::Checker(command) => command.run(&context).await,
         Command::Epoch(command) => command.run(&context).await,
         Command::Claim => claim::run(&context).await,
+        Command::Withdraw(withdraw) => withdraw.run(&context).await,
+        Command::Indexer(command) => command.run(&context).await,
+        Command::Keeper(command) => command.run(&context).await,
+        Command::Case(command) => command.run(&context).await,
+        Command::Account(command) => command.run(&context).await,
         Command::Mint(command) => command.run(&context).await,
     }
 }

@@ -9,7 +9,7 @@ use crate::{context::Context, report::Report};
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Create the next block, or grow on one that was left unfinished; --keypair pays about 0.23 SOL of rent
+    /// Create the next block, or grow on one that was left unfinished; --keypair pays about 0.3 SOL of rent
     Create,
 }
 

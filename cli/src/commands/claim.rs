@@ -1,4 +1,4 @@
-//! Everything that one key may claim.
+//! Everything that one key may claim. Rewards of rows become grants that vest; `withdraw` pays what has.
 
 use anyhow::{Result, ensure};
 use datagalax::state::{Checker, Provider};

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use datagalax::{
-    constants::{HISTORY, VOID},
+    constants::{HISTORY, MAINTENANCE_A_MONTH, NONE, VOID},
     state::{Block, Container, Network, Row},
 };
 use datagalax_client::{
     Address, addresses,
     amount::Ath,
-    instructions::{self, RegisterContainerArgs},
+    instructions::{self, RegisterContainerArgs, UpdateContainerArgs},
 };
 use datagalax_gpu::{HostProbe, Probe as _, Settings};
 
@@ -26,6 +26,36 @@ use crate::{
 pub enum Command {
     /// Register a container; --keypair is the provider's owner
     Register(Box<Register>),
+    /// Change price, endpoint and what else the hot key may; what is not named stays; --keypair is the provider's operator or owner
+    Update(Update),
+    /// Replace the key that starts leases and signs measurements; --keypair is the provider's owner
+    Rotate {
+        /// Container's address
+        address: Address,
+        /// The new key
+        operator: Address,
+    },
+    /// Announce maintenance, at least 24 hours ahead; --keypair is the provider's operator or owner
+    Maintenance {
+        /// Container's address
+        address: Address,
+        /// Start, seconds since 1970
+        #[arg(long, value_name = "UNIX")]
+        start: i64,
+        /// How long it lasts, seconds, at most 8 hours in 30 days
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAINTENANCE_A_MONTH)), value_name = "SECONDS")]
+        length: u32,
+    },
+    /// Let it leave with the end of this epoch; --keypair is the provider's owner
+    Deregister {
+        /// Container's address
+        address: Address,
+    },
+    /// Free the row of a container that left; anybody may
+    Vacate {
+        /// Container's address
+        address: Address,
+    },
     /// One container
     Show {
         /// Its address
@@ -80,6 +110,40 @@ pub struct Register {
     block: Option<u32>,
 }
 
+/// What changes.
+#[derive(Args)]
+pub struct Update {
+    /// Container's address
+    address: Address,
+    /// Price an hour, ATH; leases keep theirs
+    #[arg(long, value_parser = ath, value_name = "ATH")]
+    price: Option<u64>,
+    /// URL where checkers reach its agent, at most 128 bytes
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Whether it takes new leases
+    #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
+    accepting: Option<bool>,
+    /// Least length of a lease, seconds, 600 or more
+    #[arg(long, value_parser = clap::value_parser!(u32).range(600..), value_name = "SECONDS")]
+    minimum_lease: Option<u32>,
+    /// Hash of the published specification, 64 hexadecimal digits
+    #[arg(long, value_parser = bytes32, value_name = "HEX")]
+    spec_hash: Option<[u8; 32]>,
+}
+
+impl Update {
+    fn args(self, now: &Container) -> UpdateContainerArgs {
+        UpdateContainerArgs {
+            spec_hash: self.spec_hash.unwrap_or(now.spec_hash),
+            price_per_hour: self.price.unwrap_or(now.price_per_hour),
+            minimum_lease: self.minimum_lease.unwrap_or(now.minimum_lease),
+            accepting: self.accepting.map_or(now.accepting, u8::from),
+            endpoint: self.endpoint.unwrap_or_else(|| now.endpoint().to_owned()),
+        }
+    }
+}
+
 /// Where the hardware's fingerprint comes from.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
@@ -120,6 +184,56 @@ impl Command {
         let network = context.network().await?;
         match self {
             Self::Register(container) => register(context, &network, *container).await,
+            Self::Update(update) => {
+                let address = update.address;
+                let container = context.reader.container(&address).await?;
+                let signing = context.signer().await?;
+                let args = update.args(&container);
+                let instruction = instructions::update_container(&signing.address(), container.provider, &address, args);
+                let landed = signing.send("update the container", &[instruction]).await?;
+                Ok(show(context, address).await?.sent("Container updated.", landed))
+            }
+            Self::Rotate { address, operator } => {
+                let provider = context.reader.container(&address).await?.provider;
+                let signing = context.signer().await?;
+                let instruction = instructions::rotate_container_operator(&signing.address(), provider, &address, &operator);
+                let landed = signing.send("replace the container's key", &[instruction]).await?;
+                Ok(Report::new().sent(format!("{operator} signs for container {address} now."), landed))
+            }
+            Self::Maintenance { address, start, length } => {
+                let provider = context.reader.container(&address).await?.provider;
+                let signing = context.signer().await?;
+                let end = start.saturating_add(length.into());
+                let instruction = instructions::announce_maintenance(&signing.address(), provider, &address, start, end);
+                let landed = signing.send("announce maintenance", &[instruction]).await?;
+                let fields = vec![("start", Cell::Time(start)), ("end", Cell::Time(end))];
+                Ok(Report::new().fields("maintenance", fields).sent("Maintenance announced.", landed))
+            }
+            Self::Deregister { address } => {
+                let container = context.reader.container(&address).await?;
+                let signing = context.signer().await?;
+                let instruction = instructions::deregister_container(&signing.address(), &network, &address, &container);
+                let landed = signing.send("deregister the container", &[instruction]).await?;
+                let block = context.reader.block(container.block).await?;
+                let until = block.rows[usize::from(container.row)].until;
+                Ok(Report::new()
+                    .fields("container", vec![("address", address.into()), ("counts_until_epoch", until.into())])
+                    .sent("Container leaves with the end of this epoch.", landed)
+                    .note("A keeper vacates its row two epochs later, or you with `datagalax container vacate`."))
+            }
+            Self::Vacate { address } => {
+                let container = context.reader.container(&address).await?;
+                let signing = context.signer().await?;
+                let instruction = instructions::vacate_row(&network, &address, &container);
+                let landed = signing.send("vacate the row", &[instruction]).await?;
+                let fields = vec![
+                    ("address", address.into()),
+                    ("unlocked_stake", Ath(container.locked_stake).into()),
+                    ("rent_returned_to", container.rent_payer.into()),
+                ];
+                let said = "Row vacated: what it had accrued vests, its stake is free.";
+                Ok(Report::new().fields("container", fields).sent(said, landed))
+            }
             Self::Show { address } => show(context, address).await,
             Self::List => list(context, &network).await,
         }
@@ -196,9 +310,13 @@ async fn show(context: &Context, address: Address) -> Result<Report> {
             ("status", status(row).into()),
             ("counts_from_epoch", row.live_from.into()),
             ("availability", last_availability(&block, row)),
-            ("capacity", if row.full_capacity_epoch > 0 { Cell::Percent(row.full_capacity) } else { Cell::None }),
+            ("capacity", if row.full_capacity_epoch != NONE { Cell::Percent(row.full_capacity) } else { Cell::None }),
             ("bad_epochs_of_16", row.bad_epochs.count_ones().into()),
             ("unclaimed", Ath(row.accrued).into()),
+            ("accused_since_epoch", if row.is_accused() { row.first_condemned.into() } else { Cell::None }),
+            ("halted", halted(&container).into()),
+            ("lease", if container.lease == Address::default() { Cell::None } else { container.lease.into() }),
+            ("unsettled_leases", container.unsettled.into()),
             ("accepting", (container.accepting == 1).into()),
             ("price_per_hour", Ath(container.price_per_hour).into()),
             ("locked_stake", Ath(container.locked_stake).into()),
@@ -209,6 +327,17 @@ async fn show(context: &Context, address: Address) -> Result<Report> {
             ("registered", Cell::Time(container.registered_at)),
         ],
     ))
+}
+
+/// Why a container is halted, `None` when it is not.
+const fn halted(container: &Container) -> Option<&'static str> {
+    match container.halt_reason {
+        0 => None,
+        Container::HALT_DISHONEST => Some("a case of dishonesty was upheld"),
+        Container::HALT_BREACH => Some("a lease was breached"),
+        Container::HALT_CLOSED_EARLY => Some("a lease was closed early"),
+        _ => Some("another reason"),
+    }
 }
 
 async fn list(context: &Context, network: &Network) -> Result<Report> {

@@ -97,6 +97,10 @@ async fn show(context: &Context, network: &Network, number: Option<u32>) -> Resu
             ("container_credited", Ath(epoch.container_credited).into()),
             ("checker_pool", Ath(epoch.checker_pool).into()),
             ("checker_credited", Ath(epoch.checker_credited).into()),
+            ("treasury_pool", Ath(epoch.treasury_pool).into()),
+            ("keeper_credited", Ath(epoch.keeper_credited).into()),
+            ("keeper_fee", Ath(epoch.keeper_fee).into()),
+            ("tickets_to_churn", epoch.churn_left().into()),
             ("released", (epoch.released == 1).into()),
         ],
     ))
@@ -114,7 +118,7 @@ async fn report(context: &Context, network: &Network, number: u32, only: Option<
         let Ok(lane) = block.lane(number) else { continue };
         shown += 1;
         report = report.rows(format!("block_{}_seats", block.index), &SEAT_COLUMNS, seats(lane, &epoch));
-        let (rows, sum) = rows(block, lane, &epoch, network);
+        let (rows, sum) = rows(block, lane, &epoch);
         credited = credited.saturating_add(sum);
         report = report.rows(format!("block_{}_rows", block.index), &ROW_COLUMNS, rows);
     }
@@ -179,11 +183,11 @@ const ROW_COLUMNS: [&str; 11] =
     ["row", "provider", "status", "seat_0", "seat_1", "seat_2", "seat_3", "seat_4", "availability", "capacity", "pay"];
 
 /// The rows of a block and the sum of their pay.
-fn rows(block: &Block, lane: &Lane, epoch: &Epoch, network: &Network) -> (Vec<Vec<Cell>>, u64) {
+fn rows(block: &Block, lane: &Lane, epoch: &Epoch) -> (Vec<Vec<Cell>>, u64) {
     let (mut table, mut sum) = (Vec::new(), 0u64);
     for (index, row) in (0u8..=u8::MAX).zip(&block.rows).filter(|(_, row)| row.status != Row::FREE) {
         let judgement = judge(lane, index);
-        let earned = pay(row, &judgement, epoch, &network.parameters);
+        let earned = pay(row, &judgement, epoch);
         sum = sum.saturating_add(earned);
         let mut cells: Vec<Cell> = vec![index.into(), row.provider.into(), status(row).into()];
         let vote = |seat: usize| {

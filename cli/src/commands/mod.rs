@@ -1,15 +1,22 @@
 //! The commands, one file a noun.
 
+pub mod account;
 pub mod block;
+pub mod case;
 pub mod checker;
 pub mod claim;
 pub mod class;
 pub mod container;
 pub mod epoch;
+pub mod govern;
+pub mod indexer;
+pub mod keeper;
 pub mod mint;
 pub mod network;
+pub mod party;
 pub mod provider;
 pub mod rewards;
+pub mod withdraw;
 
 use datagalax_client::amount::{AmountError, parse_ath};
 

@@ -1,11 +1,11 @@
-//! The network: initialise it, look at it.
+//! The network: initialise it, look at it, govern it.
 
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
 use datagalax::{
     constants::BPS,
     math::Rate,
-    state::{Network, Parameters, VestingTerms},
+    state::{Network, Parameters, VaultLedger, VestingTerms},
 };
 use datagalax_client::{
     Address,
@@ -16,10 +16,11 @@ use datagalax_client::{
     token,
 };
 
-use super::ath;
+use super::{ath, govern::Propose};
 use crate::{
     context::{Context, some},
     report::{Cell, Report},
+    time::utc,
 };
 
 /// What to do.
@@ -29,6 +30,40 @@ pub enum Command {
     Init(Box<Init>),
     /// The network, its vaults and its parameters
     Show,
+    /// Propose changes, to be applied after the time lock; what is not named stays; --keypair is the authority
+    Propose(Box<Propose>),
+    /// Put into force what was proposed, once the time lock has run out; anybody may
+    Apply,
+    /// Drop what was proposed; --keypair is the authority
+    Cancel,
+    /// Pause the network for 72 hours; --keypair is the guardian (not twice in 7 days) or the authority
+    Pause,
+    /// End a pause; --keypair is the authority
+    Unpause,
+    /// Move what the stake and escrow vaults owe nobody (slashes, fees of leases) to the rewards vault; anybody may
+    Sweep {
+        /// Only this vault
+        #[arg(long, value_enum, value_name = "VAULT")]
+        vault: Option<Swept>,
+    },
+    /// Pay the treasury its share; anybody may
+    Treasury,
+    /// Name the next authority; it becomes that once it accepts; --keypair is the authority
+    HandOver {
+        /// The key that shall be the authority
+        next: Address,
+    },
+    /// Become the authority, as named; --keypair is the key that was named
+    Accept,
+}
+
+/// A vault that may hold what it owes nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Swept {
+    /// Stake.
+    Stake,
+    /// Escrow of leases.
+    Escrow,
 }
 
 /// A new network. The defaults suit a local one; where a default depends on the epoch's length, it follows it.
@@ -80,6 +115,12 @@ struct ParameterArgs {
     /// Most that a checker's seat earns in an epoch, ATH
     #[arg(long, value_parser = ath, default_value = "1000", value_name = "ATH")]
     max_seat_pay: u64,
+    /// What a keeper gets for an advance, a draw, a finished block or a closed case, ATH, out of the treasury's share
+    #[arg(long, value_parser = ath, default_value = "0.01", value_name = "ATH")]
+    keeper_fee: u64,
+    /// What an indexer stakes, ATH
+    #[arg(long, value_parser = ath, default_value = "10000", value_name = "ATH")]
+    indexer_stake: u64,
     /// Slots between advancing an epoch and its draw, 1 to 256 [default: 2 below 600 s an epoch, else 16]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256), value_name = "SLOTS")]
     draw_delay: Option<u32>,
@@ -89,7 +130,7 @@ struct ParameterArgs {
     /// Seconds after an epoch's end in which reports are revealed [default: a third of an epoch, at most 900]
     #[arg(long, value_name = "SECONDS")]
     reveal_window: Option<u32>,
-    /// Seconds a dishonest case stays open [default: 48 h, or 8 epochs if that is longer]
+    /// Seconds a dishonest case stays open [default: 48 h, but at least 8 epochs and at most 1,000]
     #[arg(long, value_name = "SECONDS")]
     case_window: Option<u32>,
     /// Seconds a requested unstake waits [default: 14 days, or the case window and 4 epochs if that is longer]
@@ -134,14 +175,14 @@ struct ParameterArgs {
 }
 
 impl ParameterArgs {
-    fn parameters(&self, epoch: u32) -> Result<Parameters> {
+    fn parameters(&self, epoch: u32, breaker_limit: u64) -> Result<Parameters> {
         let shares = u32::from(self.container_share_bps) + u32::from(self.checker_share_bps);
         let Some(treasury) = (BPS as u32).checked_sub(shares) else {
             bail!(
                 "containers' and checkers' shares add up to more than 10,000: lower --container-share-bps or --checker-share-bps"
             );
         };
-        let case_window = self.case_window.unwrap_or((48 * 3_600).max(8 * epoch));
+        let case_window = self.case_window.unwrap_or((48 * 3_600).clamp(8 * epoch, 1_000 * epoch));
         let unbonding = self.unbonding.unwrap_or((14 * 86_400).max(case_window.saturating_add(4 * epoch)));
         // 2.5 slots a second, four beacons an epoch.
         let beacon_modulus = self.beacon_modulus.unwrap_or((epoch * 5 / 8).max(1));
@@ -150,6 +191,9 @@ impl ParameterArgs {
             ticket_price: self.ticket_price,
             max_rate,
             max_seat_pay: self.max_seat_pay,
+            keeper_fee: self.keeper_fee,
+            indexer_stake: self.indexer_stake,
+            breaker_limits: [breaker_limit; 3],
             draw_delay: self.draw_delay.unwrap_or(if epoch < 600 { 2 } else { 16 }),
             commit_lead: self.commit_lead.unwrap_or((epoch / 6).min(300)),
             reveal_window: self.reveal_window.unwrap_or((epoch / 3).min(900)),
@@ -192,24 +236,121 @@ impl Command {
         match self {
             Self::Init(init) => initialize(context, *init).await,
             Self::Show => show(context).await,
+            Self::Propose(changes) => changes.run(context).await,
+            Self::Apply => apply(context).await,
+            Self::Cancel => {
+                context.network().await?;
+                let signing = context.signer().await?;
+                let landed =
+                    signing.send("cancel the proposal", &[instructions::cancel_proposal(&signing.address())]).await?;
+                Ok(Report::new().sent("The proposal is dropped.", landed))
+            }
+            Self::Pause => {
+                context.network().await?;
+                let signing = context.signer().await?;
+                let landed = signing.send("pause the network", &[instructions::pause(&signing.address())]).await?;
+                let until = context.network().await?.paused_until;
+                Ok(Report::new()
+                    .fields("network", vec![("paused_until", Cell::Time(until))])
+                    .sent(format!("The network is paused until {}.", utc(until)), landed))
+            }
+            Self::Unpause => {
+                context.network().await?;
+                let signing = context.signer().await?;
+                let landed = signing.send("end the pause", &[instructions::unpause(&signing.address())]).await?;
+                Ok(Report::new().sent("The pause is over.", landed))
+            }
+            Self::Sweep { vault } => sweep(context, vault).await,
+            Self::Treasury => treasury(context).await,
+            Self::HandOver { next } => {
+                context.network().await?;
+                let signing = context.signer().await?;
+                let instruction = instructions::propose_authority(&signing.address(), &next);
+                let landed = signing.send("name the next authority", &[instruction]).await?;
+                Ok(Report::new()
+                    .sent(format!("{next} may become the authority."), landed)
+                    .note("It does so with `datagalax network accept`."))
+            }
+            Self::Accept => {
+                context.network().await?;
+                let signing = context.signer().await?;
+                let landed = signing.send("accept", &[instructions::accept_authority(&signing.address())]).await?;
+                Ok(Report::new().sent(format!("{} is the authority now.", signing.address()), landed))
+            }
         }
     }
+}
+
+async fn apply(context: &Context) -> Result<Report> {
+    let network = context.network().await?;
+    ensure!(network.pending_at != 0, "nothing is proposed: propose first with `datagalax network propose`");
+    let signing = context.signer().await?;
+    let instruction = instructions::apply_proposal(&network.pending.treasury);
+    let landed = signing.send("apply the proposal", &[instruction]).await?;
+    Ok(show(context).await?.sent("The proposal is in force; lengths change at the next epoch's start.", landed))
+}
+
+async fn sweep(context: &Context, only: Option<Swept>) -> Result<Report> {
+    let network = context.network().await?;
+    let signing = context.signer().await?;
+    let mut report = Report::new();
+    let mut swept = false;
+    for (name, vault) in [(Swept::Stake, Vault::Stake), (Swept::Escrow, Vault::Escrow)] {
+        let free = context.reader.ledger(vault).await?.free();
+        if only.is_some_and(|o| o != name) || free == 0 {
+            continue;
+        }
+        let label = format!("sweep the {} vault", vault.name());
+        let landed = signing.send(&label, &[instructions::sweep_vault(&network, vault)]).await?;
+        let said = format!("Moved {} ATH from the {} vault to the rewards vault.", Ath(free), vault.name());
+        report = report.fields(vault.name(), vec![("swept", Ath(free).into())]).sent(said, landed);
+        swept = true;
+    }
+    if !swept {
+        report = report.note("Nothing to sweep: the vaults owe all that they hold.");
+    }
+    Ok(report)
+}
+
+async fn treasury(context: &Context) -> Result<Report> {
+    let network = context.network().await?;
+    ensure!(network.treasury_due > 0, "the treasury is owed nothing yet: wait until an epoch was released");
+    let signing = context.signer().await?;
+    let landed = signing.send("pay the treasury", &[instructions::withdraw_treasury(&network)]).await?;
+    // An advance may have added to it meanwhile: the token account shows what arrived.
+    let balance = context.reader.token_balance(&network.treasury).await?.context("the treasury's token account is gone")?;
+    Ok(Report::new()
+        .fields(
+            "treasury",
+            vec![
+                ("token_account", network.treasury.into()),
+                ("owed_before", Ath(network.treasury_due).into()),
+                ("owed_now", Ath(context.network().await?.treasury_due).into()),
+                ("balance", Ath(balance).into()),
+            ],
+        )
+        .sent("The treasury is paid, as far as its vault's circuit breaker allows.", landed))
 }
 
 async fn initialize(context: &Context, init: Init) -> Result<Report> {
     if context.reader.find::<Network>(&addresses::network()).await?.is_some() {
         bail!("the network is initialised already: look at it with `datagalax network show`");
     }
-    let parameters = init.parameters.parameters(init.epoch_length)?;
+    let parameters = init.parameters.parameters(init.epoch_length, init.breaker_limit)?;
     let signing = context.signer().await?;
     let authority = signing.address();
-    let own = token::associated_account(&authority, &init.mint);
-    let treasury = init.treasury.unwrap_or(own);
     let rpc = context.reader.rpc();
+    let mint = rpc.accounts(&[init.mint]).await?.into_iter().next().flatten();
+    let token_program = mint.map(|account| account.owner).with_context(|| format!("there is no mint at {}", init.mint))?;
+    let own = token::associated_account_of(&authority, &init.mint, &token_program);
+    let treasury = init.treasury.unwrap_or(own);
     // On its own: creating the network fills a transaction by itself.
     if treasury == own && context.reader.token_balance(&own).await?.is_none() {
         signing
-            .send("create the treasury's account", &[token::create_associated_account(&authority, &authority, &init.mint)])
+            .send(
+                "create the treasury's account",
+                &[token::create_associated_account_of(&authority, &authority, &init.mint, &token_program)],
+            )
             .await?;
     }
     let now = read_clock(rpc.as_ref()).await?.unix_timestamp;
@@ -223,11 +364,10 @@ async fn initialize(context: &Context, init: Init) -> Result<Report> {
         emission: init.emission,
         decay_bps: init.decay_bps,
         decay_every: init.decay_every,
-        breaker_limit: init.breaker_limit,
         vesting: VESTING,
         allow_freeze_authority: u8::from(init.allow_freeze_authority),
     };
-    let instruction = instructions::initialize_network(&authority, &init.mint, &treasury, args);
+    let instruction = instructions::initialize_network(&authority, &init.mint, &treasury, &token_program, args);
     let landed = signing.send("initialise the network", &[instruction]).await?;
     Ok(Report::new()
         .fields(
@@ -255,21 +395,29 @@ async fn show(context: &Context) -> Result<Report> {
             ("address", addresses::network().into()),
             ("program", addresses::PROGRAM.into()),
             ("authority", network.authority.into()),
+            ("next_authority", address(&network.pending_authority)),
             ("guardian", network.guardian.into()),
-            ("paused", (network.paused == 1).into()),
+            ("paused_until", if network.is_paused(now) { Cell::Time(network.paused_until) } else { Cell::None }),
             ("mint", network.mint.into()),
             ("treasury", network.treasury.into()),
+            ("treasury_due", Ath(network.treasury_due).into()),
             ("chain_time", Cell::Time(now)),
             ("epoch_of_the_clock", clock_epoch.into()),
             ("epoch_advanced_to", some(network.current_epoch).into()),
             ("epoch_length", Cell::Span(network.grids[0].length.into())),
-            ("first_epoch_started", Cell::Time(network.grids[1].start)),
+            ("epochs_of_this_length_since", Cell::Time(network.grids[0].start)),
             ("emission_of_an_epoch", Ath(network.emission.amount).into()),
+            ("emission_decay_bps", network.emission.decay_bps.into()),
+            ("emission_decays_every_epochs", network.emission.decay_every.into()),
+            ("proposal_applies_from", if network.pending_at == 0 { Cell::None } else { Cell::Time(network.pending_at) }),
             ("classes", network.classes.into()),
             ("providers", network.providers.into()),
             ("checkers", network.checkers.into()),
+            ("indexers", network.indexers.into()),
             ("tickets_live", set.live.into()),
             ("tickets_waiting", set.pending.into()),
+            ("tickets_leaving", set.leaving.into()),
+            ("tickets_retiring", set.retiring.into()),
             ("blocks", network.blocks.into()),
             ("free_rows", network.free_rows.into()),
         ],
@@ -288,14 +436,47 @@ async fn show(context: &Context) -> Result<Report> {
         ]);
     }
     let columns = ["vault", "balance", "liabilities", "free", "held", "token_account"];
-    Ok(report.rows("vaults", &columns, vaults).fields("parameters", parameters(&network.parameters)))
+    let mut report = report.rows("vaults", &columns, vaults).fields("parameters", parameters(&network.parameters)).rows(
+        "vesting_terms",
+        &VESTING_COLUMNS,
+        network.vesting_terms.iter().filter(|t| t.id != 0).map(terms).collect(),
+    );
+    if network.pending_at != 0 {
+        report = report.fields("proposed_parameters", parameters(&network.pending.parameters));
+    }
+    Ok(report)
 }
 
-fn parameters(p: &Parameters) -> Vec<(&'static str, Cell)> {
+const VESTING_COLUMNS: [&str; 7] = ["id", "from_day", "at_once_bps", "short_bps", "short_days", "long_bps", "long_days"];
+
+fn terms(t: &VestingTerms) -> Vec<Cell> {
+    let from = Cell::Time(i64::from(t.from_day) * 86_400);
+    vec![
+        t.id.into(),
+        from,
+        t.immediate_bps.into(),
+        t.short_bps.into(),
+        t.short_days.into(),
+        t.long_bps.into(),
+        t.long_days.into(),
+    ]
+}
+
+fn address(address: &Address) -> Cell {
+    if *address == Address::default() { Cell::None } else { (*address).into() }
+}
+
+/// Parameters as they are shown.
+pub fn parameters(p: &Parameters) -> Vec<(&'static str, Cell)> {
     vec![
         ("ticket_price", Ath(p.ticket_price).into()),
         ("max_pay_of_weight", p.max_rate.pay(10_000).map(Ath).into()),
         ("max_seat_pay", Ath(p.max_seat_pay).into()),
+        ("keeper_fee", Ath(p.keeper_fee).into()),
+        ("indexer_stake", Ath(p.indexer_stake).into()),
+        ("breaker_limit_stake", Ath(p.breaker_limits[usize::from(VaultLedger::STAKE)]).into()),
+        ("breaker_limit_rewards", Ath(p.breaker_limits[usize::from(VaultLedger::REWARDS)]).into()),
+        ("breaker_limit_escrow", Ath(p.breaker_limits[usize::from(VaultLedger::ESCROW)]).into()),
         ("draw_delay_slots", p.draw_delay.into()),
         ("commit_lead", Cell::Span(p.commit_lead.into())),
         ("reveal_window", Cell::Span(p.reveal_window.into())),
@@ -341,7 +522,7 @@ mod tests {
         #[test]
         fn the_defaults_suit_every_epoch(length in 20u32..=86_400) {
             let init = line(&["--epoch-length", &length.to_string()]).unwrap().init;
-            let parameters = init.parameters.parameters(length).unwrap();
+            let parameters = init.parameters.parameters(length, init.breaker_limit).unwrap();
             prop_assert_eq!(parameters.validate(length), Ok(()));
         }
     }
@@ -349,7 +530,7 @@ mod tests {
     #[test]
     fn shares_above_the_whole_are_refused() {
         let init = line(&["--container-share-bps", "9000", "--checker-share-bps", "1001"]).unwrap().init;
-        assert!(init.parameters.parameters(60).unwrap_err().to_string().contains("--container-share-bps"));
+        assert!(init.parameters.parameters(60, 1).unwrap_err().to_string().contains("--container-share-bps"));
         assert!(line(&["--epoch-length", "19"]).is_err());
         assert!(line(&["--tolerance", "101"]).is_err());
     }

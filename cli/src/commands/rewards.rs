@@ -24,7 +24,7 @@ impl Command {
         let Self::Fund { amount } = self;
         let network = context.network().await?;
         let signing = context.signer().await?;
-        let instruction = instructions::fund_rewards(&signing.address(), &network.mint, amount);
+        let instruction = instructions::fund_rewards(&signing.address(), &network, amount);
         let landed = signing.send("fund the rewards vault", &[instruction]).await?;
         let ledger = context.reader.ledger(Vault::Rewards).await?;
         Ok(Report::new()

@@ -61,7 +61,7 @@ impl Chain for OnChain {
                 async { self.reader.block(block).await.map_err(failed) },
             )?;
             let now = clock.unix_timestamp;
-            let epoch = network.grids[0].epoch_at(now).ok_or_else(|| failed("the network's first epoch has not begun"))?;
+            let epoch = network.epoch_at(now).map_err(|_| failed("the network's first epoch has not begun"))?;
             let (_, end) = network.bounds(epoch);
             let remaining = u32::try_from(end.saturating_sub(now)).unwrap_or(0);
             // Not seated yet is no error: the epoch may have begun a moment ago.

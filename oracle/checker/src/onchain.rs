@@ -82,12 +82,12 @@ impl Chain for OnChain {
     fn epoch(&self) -> BoxFuture<'_, Result<EpochView, ChainError>> {
         async {
             let (network, now) = try_join!(async { self.reader.network().await.map_err(read) }, self.now())?;
-            let begun = network.grids[0].epoch_at(now);
-            let number =
-                begun.ok_or_else(|| ChainError { message: "the first epoch has not begun".into(), transient: true })?;
+            let number = network
+                .epoch_at(now)
+                .map_err(|_| ChainError { message: "the first epoch has not begun".into(), transient: true })?;
             let epoch = self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(read)?;
             let (start, end) = network.bounds(number);
-            let measure_until = end.saturating_sub(i64::from(network.parameters.commit_lead));
+            let measure_until = end.saturating_sub(i64::from(network.grid_of(number).commit_lead));
             let drawn = epoch.is_some_and(|epoch| epoch.status == Epoch::DRAWN);
             Ok(EpochView { number, now, start, end, measure_until, drawn })
         }
@@ -106,7 +106,7 @@ impl Chain for OnChain {
             let drawn = |block: u32| positions(&epoch.seed, block, epoch.tickets).iter().any(|p| *p != NONE && holds(*p));
             let addresses: Vec<Address> = (0..network.blocks).filter(|block| drawn(*block)).map(addresses::block).collect();
             let mut seats = Seats::default();
-            // 34 KB each.
+            // 41 KB each.
             for part in addresses.chunks(16) {
                 for block in self.reader.many::<Block>(part).await.map_err(read)?.into_iter().flatten() {
                     let Ok(lane) = block.lane(number) else {
@@ -137,7 +137,7 @@ impl Chain for OnChain {
             });
             let target = |(address, container): (Address, Box<Container>)| {
                 let class = classes.iter().find(|(_, class)| class.id == container.class);
-                let throughput = class.map_or(0, |(_, class)| class.reference_throughput);
+                let throughput = class.map_or(0, |(_, class)| class.terms.reference_throughput);
                 Target {
                     row: container.row,
                     container: address,

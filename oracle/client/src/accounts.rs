@@ -3,7 +3,8 @@
 use anchor_lang::Discriminator;
 use bytemuck::Pod;
 use datagalax::state::{
-    Block, Checker, CheckerSetHeader, Container, Epoch, GpuClass, Network, Provider, Ticket, VERSION, VaultLedger,
+    Block, Case, Checker, CheckerSetHeader, Container, Epoch, GpuClass, Indexer, Keeper, Lease, Network, Provider, Ticket,
+    VERSION, VaultLedger,
 };
 use solana_account::Account;
 use thiserror::Error;
@@ -77,7 +78,8 @@ macro_rules! account_types {
 }
 account_types! {
     Network = "network", VaultLedger = "vault ledger", GpuClass = "class", Provider = "provider", Container = "container",
-    Block = "block", Checker = "checker", Epoch = "epoch",
+    Block = "block", Checker = "checker", Epoch = "epoch", Lease = "lease", Case = "case", Indexer = "indexer",
+    Keeper = "keeper",
 }
 impl AccountType for CheckerSetHeader {
     const NAME: &'static str = "checker set";
@@ -107,7 +109,7 @@ fn check<'a, T: AccountType>(address: &Address, account: &'a Account) -> Result<
     Ok(body)
 }
 
-/// An owned copy of an account, on the heap: a block is 33 KB.
+/// An owned copy of an account, on the heap: a block is 41 KB.
 ///
 /// # Errors
 /// [`AccountError`] when the owner, the discriminator, the length or the version is not that of `T`.
@@ -118,8 +120,8 @@ pub fn decode<T: AccountType>(address: &Address, account: &Account) -> Result<Bo
     Ok(value)
 }
 
-/// Where the entries of the checker set begin: after the discriminator, the header and the count, aligned to 8.
-const TICKETS_AT: usize = (DISCRIMINATOR_LEN + size_of::<CheckerSetHeader>() + 4).next_multiple_of(align_of::<Ticket>());
+/// Where the entries of the checker set begin: right behind its head.
+const TICKETS_AT: usize = DISCRIMINATOR_LEN + size_of::<CheckerSetHeader>();
 
 /// The checker set's header and its entries.
 ///
@@ -130,13 +132,7 @@ pub fn decode_checker_set(address: &Address, account: &Account) -> Result<(Check
     let data = &account.data;
     let too_short =
         |need| AccountError::TooShort { what: CheckerSetHeader::NAME, address: *address, have: data.len(), need };
-    let count_at = DISCRIMINATOR_LEN + size_of::<CheckerSetHeader>();
-    let count = data
-        .get(count_at..count_at + 4)
-        .and_then(|b| b.try_into().ok())
-        .map(u32::from_le_bytes)
-        .ok_or(too_short(TICKETS_AT))?;
-    let end = (count as usize).saturating_mul(size_of::<Ticket>()).saturating_add(TICKETS_AT);
+    let end = (header.slots as usize).saturating_mul(size_of::<Ticket>()).saturating_add(TICKETS_AT);
     let entries = data.get(TICKETS_AT..end).ok_or(too_short(end))?;
     Ok((header, entries.chunks_exact(size_of::<Ticket>()).map(bytemuck::pod_read_unaligned).collect()))
 }
@@ -186,17 +182,15 @@ mod tests {
 
     #[test]
     fn tickets_lie_where_the_program_puts_them() {
-        // The program's own type knows the offset: the space for no entries is where the first one begins.
-        assert_eq!(TICKETS_AT, datagalax::state::CheckerSet::space_for(0));
-        let mut account = account_of(&CheckerSetHeader::zeroed());
-        account.data.extend_from_slice(&2u32.to_le_bytes());
-        account.data.resize(TICKETS_AT, 0);
+        let mut account = account_of(&CheckerSetHeader { slots: 2, ..CheckerSetHeader::zeroed() });
         for id in [5, 6] {
-            account.data.extend_from_slice(bytemuck::bytes_of(&Ticket::waiting(id)));
+            account.data.extend_from_slice(bytemuck::bytes_of(&Ticket::waiting(id, 1)));
         }
         let at = addresses::checker_set();
         let (_, tickets) = decode_checker_set(&at, &account).unwrap();
         assert_eq!(tickets.iter().map(|t| t.checker).collect::<Vec<_>>(), [5, 6]);
+        // Whoever reads the head alone has to know where it ends.
+        assert_eq!(TICKETS_AT, <CheckerSetHeader as datagalax::checked::Kind>::SPACE);
         account.data.pop();
         assert!(matches!(decode_checker_set(&at, &account), Err(AccountError::TooShort { .. })));
     }

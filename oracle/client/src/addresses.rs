@@ -94,6 +94,26 @@ pub fn epoch(number: u32) -> Address {
     derive(&[seed::EPOCH, &number.to_le_bytes()])
 }
 
+/// A [`datagalax::state::Lease`] by its user and nonce.
+pub fn lease(user: &Address, nonce: u64) -> Address {
+    derive(&[seed::LEASE, user.as_ref(), &nonce.to_le_bytes()])
+}
+
+/// A [`datagalax::state::Case`] by its container, its first epoch and its kind.
+pub fn case(container: &Address, epoch: u32, kind: u8) -> Address {
+    derive(&[seed::CASE, container.as_ref(), &epoch.to_le_bytes(), &[kind]])
+}
+
+/// An [`datagalax::state::Indexer`] by id.
+pub fn indexer(id: u32) -> Address {
+    derive(&[seed::INDEXER, &id.to_le_bytes()])
+}
+
+/// A [`datagalax::state::Keeper`] by its wallet.
+pub fn keeper(wallet: &Address) -> Address {
+    derive(&[seed::KEEPER, wallet.as_ref()])
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -102,7 +122,7 @@ mod tests {
 
     #[test]
     fn no_two_accounts_share_an_address() {
-        let mut all = vec![network(), checker_set()];
+        let mut all = vec![network(), checker_set(), keeper(&network()), keeper(&checker_set())];
         all.extend(Vault::ALL.map(vault));
         all.extend(Vault::ALL.map(ledger));
         for n in [0u32, 1, 0x0102_0304] {
@@ -114,6 +134,10 @@ mod tests {
                 epoch(n),
                 container(n, &[0; 32]),
                 container(n, &[1; 32]),
+                indexer(n),
+                lease(&network(), n.into()),
+                case(&network(), n, 1),
+                case(&network(), n, 2),
             ]);
         }
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());

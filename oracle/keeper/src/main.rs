@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use datagalax_client::{
-    Pipeline, keys,
+    Address, Pipeline, keys,
     pipeline::{DirectoryStore, Settings},
     rpc::HttpRpc,
 };
@@ -16,8 +16,8 @@ use tokio::{sync::watch, time::timeout};
 /// How long actions on their way may take after a signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Moves the epochs of a Datagalax network on: advances, churns, draws, seats and tallies, whenever one of them is due.
-/// Anybody may run one; several side by side do no harm.
+/// Moves the epochs of a Datagalax network on: advances, churns, draws, seats and tallies, whenever one of them is due; opens and
+/// closes cases, vacates rows and settles leases. Anybody may run one; several side by side do no harm.
 #[derive(Parser)]
 #[command(name = "datagalax-keeper", version)]
 struct Options {
@@ -33,12 +33,27 @@ struct Options {
     /// Folder for transactions on their way, used by this keeper alone; without it, beside the keypair file
     #[arg(long, env = "DATAGALAX_KEEPER_PENDING", value_name = "DIR")]
     pending: Option<PathBuf>,
+    /// Wallet that the fees go to, withdrawn with `datagalax withdraw`; without it, the fee payer
+    #[arg(long, env = "DATAGALAX_KEEPER_WALLET", value_name = "ADDRESS")]
+    wallet: Option<Address>,
+    /// Whether to open the wallet's keeper account, without which there are no fees
+    #[arg(long, env = "DATAGALAX_KEEPER_REGISTER", value_enum, default_value_t = Register::Missing, value_name = "WHEN")]
+    register: Register,
     /// Price of a compute unit in micro-lamports
     #[arg(long, default_value_t = 0, value_name = "MICRO-LAMPORTS")]
     priority_fee: u64,
     /// What to log: error, warn, info, debug, trace, or a filter such as `warn,datagalax_keeper=debug`
     #[arg(long, env = "DATAGALAX_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
+}
+
+/// When to open the keeper's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Register {
+    /// At the start, when there is none; the fee payer pays its rent.
+    Missing,
+    /// Never; an account that exists is named all the same.
+    Never,
 }
 
 #[tokio::main]
@@ -60,7 +75,8 @@ async fn keep(options: Options) -> Result<(), Ended> {
     let store = DirectoryStore::open(&pending).map_err(|e| Ended::Settings(anyhow::Error::from(e).context("--pending")))?;
     let settings = Settings { priority_fee: options.priority_fee, ..Settings::default() };
     let pipeline = Pipeline::new(rpc, payer.clone(), Arc::new(store), settings);
-    let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws)));
+    let wallet = options.wallet.unwrap_or_else(|| payer.pubkey());
+    let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws), wallet));
 
     let work = async {
         let mut stopped = stop.clone();
@@ -72,6 +88,14 @@ async fn keep(options: Options) -> Result<(), Ended> {
         if let Err(e) = keeper.chain().pipeline().resolve_pending().await {
             // Keeping is idempotent on chain: what is still open there is refused or done, so work goes on.
             tracing::warn!("{e}");
+        }
+        if options.register == Register::Missing {
+            match keeper.chain().register().await {
+                Ok(true) => tracing::info!(%wallet, "keeper registered: its fees are kept for this wallet"),
+                Ok(false) => {}
+                // Fees are small and epochs do not wait for them.
+                Err(e) => tracing::warn!("the keeper's account could not be opened, so it gets no fees: {e}"),
+            }
         }
         keeper.run(stop).await;
         anyhow::Ok(())

@@ -1,60 +1,84 @@
-//! The end of a run: claim, audit, and the table that shows it all.
+//! The end of a run: claim, withdraw, audit, and the table that shows it all.
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::{Cell, Table, presets::UTF8_FULL_CONDENSED};
-use datagalax::math;
-use datagalax_client::{amount::Ath, token};
+use datagalax::{
+    constants::{BPS, DAY},
+    math,
+};
+use datagalax_client::{amount::Ath, clock::read_clock, token};
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{Books, Deployment, follow::Credited};
 
-/// The claim and what it changed.
+/// The claim, the withdrawal of its vested part, and what they changed.
 pub struct Claim {
     /// Signature of the claiming transaction.
     pub signature: String,
+    /// Granted by it, base units.
+    pub granted: u64,
+    /// Signature of the withdrawal of what had vested.
+    pub withdrawal: String,
+    /// Granted and not vested, base units.
+    pub vesting: u64,
     /// Wallet's $ATH before, base units.
     pub before: u64,
     /// After.
     pub after: u64,
 }
 
-/// Claims the container's reward with the `datagalax` command, as its provider would.
-///
-/// # Errors
-/// The command failed, or the wallet did not receive what the row had accrued.
-pub async fn claim(deployment: &Deployment, credited: &Credited) -> Result<Claim> {
-    let wallet = token::associated_account(&deployment.payout, &deployment.mint);
-    let balance = || async { Ok::<_, anyhow::Error>(deployment.reader.token_balance(&wallet).await?.unwrap_or(0)) };
-    let before = balance().await?;
+/// Runs the `datagalax` command with the provider's hot key and reads its answer.
+async fn datagalax(deployment: &Deployment, command: &str) -> Result<Value> {
     let output = Command::new(deployment.settings.binaries.join("datagalax"))
         .args(["--output", "json", "--rpc", &deployment.settings.rpc_url(), "--ws", &deployment.settings.ws_url()])
         .arg("--keypair")
         .arg(&deployment.operator_path)
         .arg("--pending")
         .arg(deployment.workdir.path().join("provider-pending"))
-        .arg("claim")
+        .arg(command)
         .output()
         .await
         .context("cannot start the datagalax command")?;
     ensure!(
         output.status.success(),
-        "`datagalax claim` failed: {}{}",
+        "`datagalax {command}` failed: {}{}",
         String::from_utf8_lossy(&output.stderr),
         String::from_utf8_lossy(&output.stdout)
     );
-    let said: Value =
-        serde_json::from_slice(&output.stdout).context("`datagalax claim --output json` did not print JSON")?;
+    serde_json::from_slice(&output.stdout).with_context(|| format!("`datagalax {command} --output json` did not print JSON"))
+}
+
+/// Claims the container's reward into vesting and withdraws what vests at once with the `datagalax` command, as its provider would.
+///
+/// # Errors
+/// A command failed, the grant is less than the row had accrued, or the wallet did not receive what had vested of it.
+pub async fn claim(deployment: &Deployment, credited: &Credited) -> Result<Claim> {
+    let wallet = token::associated_account(&deployment.payout, &deployment.mint);
+    let balance = || async { Ok::<_, anyhow::Error>(deployment.reader.token_balance(&wallet).await?.unwrap_or(0)) };
+    let before = balance().await?;
+    let said = datagalax(deployment, "claim").await?;
     let signature = find_signature(&said).context("`datagalax claim` named no signature")?;
-    let after = balance().await?;
+    let granted = deployment.reader.provider(deployment.provider).await?.claimed;
     // The next tally may have credited more before the claim; it can only be more.
+    ensure!(granted >= credited.row.accrued, "granted were {granted} of at least {} accrued", credited.row.accrued);
+
+    let said = datagalax(deployment, "withdraw").await?;
+    let withdrawal = find_signature(&said).context("`datagalax withdraw` named no signature")?;
+    let after = balance().await?;
+    let paid = after.saturating_sub(before);
+    let provider = deployment.reader.provider(deployment.provider).await?;
+    let now = read_clock(deployment.reader.rpc().as_ref()).await?.unix_timestamp;
+    let same_day = provider.grants.iter().any(|g| g.amount == granted && i64::from(g.day) == now / DAY);
+    // 30 percent at once: what the two linear parts, 30 and 40 percent, rounded down, leave. At midnight a day of them more.
+    let at_once = granted - granted * 3_000 / BPS - granted * 4_000 / BPS;
     ensure!(
-        after.saturating_sub(before) >= credited.row.accrued,
-        "the wallet got {} of at least {} accrued",
-        after.saturating_sub(before),
-        credited.row.accrued
+        if same_day { paid == at_once } else { paid > at_once },
+        "the wallet got {paid}, of {granted} granted {at_once} vest at once"
     );
-    Ok(Claim { signature, before, after })
+    let vesting = provider.owed_grants().ok().context("the provider was paid more than it claimed")?;
+    ensure!(vesting == granted - paid, "{vesting} still vest, which is not granted {granted} - paid {paid}");
+    Ok(Claim { signature, granted, withdrawal, vesting, before, after })
 }
 
 /// The first string named `signature` anywhere in the answer.
@@ -128,12 +152,27 @@ pub fn table(deployment: &Deployment, credited: &Credited, claim: &Claim, books:
     line("rate", format!("{} base units a unit of weight (+ {}/2^64)", epoch.rate.hi, epoch.rate.lo));
     line("reward", format!("{} ATH", Ath(row.accrued)));
     line("claimed by", claim.signature.clone());
+    line("granted", format!("{} ATH: 30 % at once, 30 % over 90 days, 40 % over 180", Ath(claim.granted)));
+    line("withdrawn by", claim.withdrawal.clone());
+    line("vested and paid", format!("{} ATH", Ath(claim.after.saturating_sub(claim.before))));
+    line("still vesting", format!("{} ATH", Ath(claim.vesting)));
     line("wallet", deployment.payout.to_string());
     line("balance before", format!("{} ATH", Ath(claim.before)));
     line("balance after", format!("{} ATH", Ath(claim.after)));
-    line("books", format!("credited {} = held {} + paid {}", Ath(books.credited), Ath(books.held), Ath(books.paid)));
+    line("books", format!("credited {} = held {} + claimed {}", Ath(books.credited), Ath(books.held), Ath(books.claimed)));
     let (held, _, owed) = books.vaults[1];
-    line("rewards vault", format!("holds {}, owes {}", Ath(held), Ath(owed)));
+    line(
+        "rewards vault",
+        format!(
+            "holds {}, owes {} = reserved {} + held {} + grants {} + keeper and treasury {}",
+            Ath(held),
+            Ath(owed),
+            Ath(books.reserved),
+            Ath(books.held),
+            Ath(books.granted),
+            Ath(books.fees)
+        ),
+    );
     table.to_string()
 }
 

@@ -12,7 +12,7 @@ use datagalax::{
     constants::BPS,
     instructions::{CreateClassArgs, InitializeNetworkArgs, RegisterContainerArgs},
     math::Rate,
-    state::{Parameters, VestingTerms},
+    state::{ClassTerms, Parameters, VestingTerms},
 };
 use datagalax_client::{
     Address, Pipeline, Reader, addresses, instructions,
@@ -35,6 +35,8 @@ pub const ATH: u64 = 1_000_000;
 const FUND: u64 = 1_000_000 * ATH;
 /// Emission of an epoch.
 const EMISSION: u64 = 1_000 * ATH;
+/// What the keeper gets for an advance, a draw and a block.
+const KEEPER_FEE: u64 = ATH / 100;
 /// Price of a checker's ticket.
 const TICKET_PRICE: u64 = 1_000 * ATH;
 /// Stake base of the demo's class.
@@ -144,6 +146,9 @@ fn parameters(epoch: u32) -> Parameters {
         ticket_price: TICKET_PRICE,
         max_rate: Rate { hi: u64::MAX >> 8, lo: 0 },
         max_seat_pay: EMISSION,
+        keeper_fee: KEEPER_FEE,
+        indexer_stake: 0,
+        breaker_limits: [FUND; 3],
         draw_delay: 2,
         commit_lead: epoch / 6,
         reveal_window: epoch / 3,
@@ -207,7 +212,7 @@ impl Deployment {
             .pay(
                 &keys.authority,
                 "fund the rewards vault",
-                &[instructions::fund_rewards(&keys.authority.pubkey(), &mint, FUND)],
+                &[instructions::fund_rewards(&keys.authority.pubkey(), &*reader.network().await?, FUND)],
             )
             .await?;
 
@@ -446,7 +451,6 @@ impl Chain<'_> {
             emission: EMISSION,
             decay_bps: 0,
             decay_every: 0,
-            breaker_limit: FUND,
             vesting: VestingTerms {
                 id: 1,
                 immediate_bps: 3_000,
@@ -462,7 +466,7 @@ impl Chain<'_> {
         self.pay(
             &self.keys.authority,
             "initialise the network",
-            &[instructions::initialize_network(&authority, mint, &treasury, args)],
+            &[instructions::initialize_network(&authority, mint, &treasury, &token::TOKEN_PROGRAM, args)],
         )
         .await
     }
@@ -475,10 +479,14 @@ impl Chain<'_> {
         let args = CreateClassArgs {
             id: CLASS,
             name,
-            stake_base: STAKE_BASE,
-            unit_weight: UNIT_WEIGHT,
-            minimum_vram: 0,
-            reference_throughput: reference,
+            terms: ClassTerms {
+                stake_base: STAKE_BASE,
+                minimum_vram: 0,
+                reference_throughput: reference,
+                unit_weight: UNIT_WEIGHT,
+                active: 1,
+                reserved: [0; 5],
+            },
         };
         self.pay(&self.keys.authority, "create a class", &[instructions::create_class(&self.keys.authority.pubkey(), args)])
             .await
@@ -490,7 +498,7 @@ impl Chain<'_> {
         self.give(mint, &self.keys.payout.pubkey(), 0).await?;
         let all = [
             instructions::register_provider(&owner, 0, &self.keys.operator.pubkey(), &self.keys.payout.pubkey()),
-            instructions::stake(&owner, 0, mint, STAKE_BASE),
+            instructions::stake(&owner, &*self.reader.network().await?, 0, STAKE_BASE),
         ];
         self.pay(&self.keys.owner, "register the provider and stake", &all).await
     }
@@ -500,7 +508,7 @@ impl Chain<'_> {
         self.give(mint, &owner, TICKET_PRICE).await?;
         let all = [
             instructions::register_checker(&owner, id, &owner, &owner, 0),
-            instructions::register_tickets(&owner, id, mint, 1),
+            instructions::register_tickets(&owner, &*self.reader.network().await?, id, 1),
         ];
         self.pay(key, "register a checker with a ticket", &all).await
     }

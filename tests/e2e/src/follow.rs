@@ -126,7 +126,7 @@ pub async fn until_credited(deployment: &mut Deployment, observer: &mut dyn Obse
     let place = (container.block, container.row);
     let registered = {
         let network = deployment.reader.network().await?;
-        network.grids[0].epoch_at(container.registered_at).context("registered before epoch 0")?
+        network.epoch_at(container.registered_at).ok().context("registered before epoch 0")?
     };
     observer.happened(format!("Registered in epoch {registered}: block {}, row {}", place.0, place.1));
     let (mut seen, mut checked, mut failures) = (None, None, 0);
@@ -193,7 +193,7 @@ pub async fn look(deployment: &Deployment, (block, row): (u32, u8)) -> Result<Vi
     let network = reader.network().await?;
     let block = reader.block(block).await?;
     let now = read_clock(reader.rpc().as_ref()).await?.unix_timestamp;
-    let epoch = network.grids[0].epoch_at(now);
+    let epoch = network.epoch_at(now).ok();
     let left = epoch.map_or(0, |e| network.bounds(e).1.saturating_sub(now));
     let row = block.rows[usize::from(row)];
     Ok(View { now, epoch, left, network, block, row })

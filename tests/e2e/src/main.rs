@@ -97,7 +97,7 @@ async fn run(options: &Options) -> Result<()> {
 
 async fn show(deployment: &mut Deployment, mut screen: Screen) -> Result<()> {
     let credited = follow::until_credited(deployment, &mut screen).await?;
-    screen.step("Claiming the reward with the datagalax command");
+    screen.step("Claiming the reward with the datagalax command, and withdrawing what vests at once");
     let claim = closing::claim(deployment, &credited).await?;
     screen.step("Auditing the books from the chain");
     let books = Books::audit(&deployment.reader).await?;

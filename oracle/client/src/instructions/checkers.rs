@@ -7,11 +7,11 @@ use datagalax::{
 };
 use solana_instruction::Instruction;
 
-use super::build;
+use super::{EVENT_AUTHORITY, build, slot_bytes, vault};
 use crate::{
     Address,
-    addresses::{self, Vault},
-    token::{SYSTEM_PROGRAM, TOKEN_PROGRAM, associated_account},
+    addresses::{self, PROGRAM, Vault},
+    token::{SYSTEM_PROGRAM, home},
 };
 
 /// Registers a checker under the id `id`, which must be the network's next ([`Network::checkers`]). The owner signs and pays;
@@ -23,27 +23,60 @@ pub fn register_checker(owner: &Address, id: u32, operator: &Address, payout: &A
             network: addresses::network(),
             checker: addresses::checker(id),
             system_program: SYSTEM_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::RegisterChecker { operator: *operator, payout: *payout, commission_bps },
     )
 }
 
-/// Stakes for `count` tickets (1 to 200) from the owner's associated account and queues them. The owner signs and pays.
-pub fn register_tickets(owner: &Address, checker: u32, mint: &Address, count: u16) -> Instruction {
+/// Stakes for `count` tickets (1 to 150) from the owner's associated account and queues them. The owner signs and pays.
+pub fn register_tickets(owner: &Address, network: &Network, checker: u32, count: u16) -> Instruction {
     build(
         accounts::RegisterTickets {
             owner: *owner,
             network: addresses::network(),
             checker: addresses::checker(checker),
             checkers: addresses::checker_set(),
-            mint: *mint,
-            from: associated_account(owner, mint),
-            ledger: addresses::ledger(Vault::Stake),
-            vault: addresses::vault(Vault::Stake),
-            token_program: TOKEN_PROGRAM,
+            from: home(owner, network),
+            vault: vault(network, Vault::Stake),
             system_program: SYSTEM_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::RegisterTickets { count },
+    )
+}
+
+/// Asks the tickets in these slots (at most 150) out of the order. The owner signs.
+pub fn leave_tickets(owner: &Address, checker: u32, slots: &[u32]) -> Instruction {
+    build(
+        accounts::LeaveTickets {
+            owner: *owner,
+            network: addresses::network(),
+            checker: addresses::checker(checker),
+            checkers: addresses::checker_set(),
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
+        },
+        instruction::LeaveTickets { slots: &slot_bytes(slots) },
+    )
+}
+
+/// Pays the price of the removed tickets in these slots (at most 150) back to the payout wallet's associated account, which must
+/// exist, and frees the slots. Anybody.
+pub fn withdraw_tickets(network: &Network, checker: &Checker, slots: &[u32]) -> Instruction {
+    build(
+        accounts::WithdrawTickets {
+            network: addresses::network(),
+            checker: addresses::checker(checker.id),
+            checkers: addresses::checker_set(),
+            vault: vault(network, Vault::Stake),
+            to: home(&checker.payout, network),
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
+        },
+        instruction::WithdrawTickets { slots: &slot_bytes(slots) },
     )
 }
 
@@ -85,25 +118,23 @@ pub fn reveal_report(
     )
 }
 
-/// Pays what the tickets in these slots (at most 200) accrued to the payout wallet's and, while there is a commission, the
+/// Pays what the tickets in these slots (at most 150) accrued to the payout wallet's and, while there is a commission, the
 /// operator's associated accounts, which must exist. Nobody but the fee payer signs.
 pub fn claim_seat_pay(network: &Network, checker: &Checker, slots: &[u32]) -> Instruction {
-    let slots: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
     // One wallet in both roles is paid once, as the payout wallet.
     let commission = checker.commission_bps > 0 && checker.operator != checker.payout;
-    let operator_account = commission.then(|| associated_account(&checker.operator, &network.mint));
+    let operator_account = commission.then(|| home(&checker.operator, network));
     build(
         accounts::ClaimSeatPay {
             network: addresses::network(),
             checker: addresses::checker(checker.id),
             checkers: addresses::checker_set(),
-            mint: network.mint,
-            ledger: addresses::ledger(Vault::Rewards),
-            vault: addresses::vault(Vault::Rewards),
-            to: associated_account(&checker.payout, &network.mint),
+            vault: vault(network, Vault::Rewards),
+            to: home(&checker.payout, network),
             operator_account,
-            token_program: TOKEN_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
-        instruction::ClaimSeatPay { slots: &slots },
+        instruction::ClaimSeatPay { slots: &slot_bytes(slots) },
     )
 }

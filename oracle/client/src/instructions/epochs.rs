@@ -1,12 +1,12 @@
-//! What anybody may do to move epochs on. Only the fee payer signs.
+//! What anybody may do to move epochs on. Only the fee payer signs; a keeper's account, when named, gets the fee.
 
 use datagalax::{accounts, constants::NONE, instruction, instructions::SLOT_HASHES_ID, state::Network};
 use solana_instruction::Instruction;
 
-use super::build;
+use super::{EVENT_AUTHORITY, build};
 use crate::{
     Address,
-    addresses::{self, Vault},
+    addresses::{self, PROGRAM, Vault},
     token::SYSTEM_PROGRAM,
 };
 
@@ -15,7 +15,7 @@ fn epoch_if_any(number: u32) -> Option<Address> {
 }
 
 /// Moves to the epoch `number`, in which the clock must be, from the epochs that the network names now. The payer signs and pays.
-pub fn advance_epoch(payer: &Address, network: &Network, number: u32) -> Instruction {
+pub fn advance_epoch(payer: &Address, network: &Network, number: u32, keeper: Option<Address>) -> Instruction {
     build(
         accounts::AdvanceEpoch {
             payer: *payer,
@@ -25,13 +25,16 @@ pub fn advance_epoch(payer: &Address, network: &Network, number: u32) -> Instruc
             current: epoch_if_any(network.current_epoch),
             previous: epoch_if_any(network.previous_epoch),
             checkers: addresses::checker_set(),
+            keeper,
             system_program: SYSTEM_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::AdvanceEpoch { number },
     )
 }
 
-/// Lets waiting tickets into the order, between advance and draw of the current epoch.
+/// Retires tickets, lets them leave and enter, between advance and draw of the current epoch.
 pub fn churn(epoch: u32) -> Instruction {
     build(
         accounts::Churn {
@@ -44,13 +47,16 @@ pub fn churn(epoch: u32) -> Instruction {
 }
 
 /// Fixes the seed of the current epoch.
-pub fn draw(epoch: u32) -> Instruction {
+pub fn draw(epoch: u32, keeper: Option<Address>) -> Instruction {
     build(
         accounts::Draw {
             network: addresses::network(),
             epoch: addresses::epoch(epoch),
             checkers: addresses::checker_set(),
             slot_hashes: SLOT_HASHES_ID,
+            keeper,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::Draw {},
     )
@@ -71,7 +77,7 @@ pub fn seat_block(epoch: u32, block: u32) -> Instruction {
 
 /// Judges and pays at most `max_rows` (1 to 256) rows of a block for an epoch, while the network has advanced to
 /// `network.current_epoch`.
-pub fn tally_block(network: &Network, epoch: u32, block: u32, max_rows: u16) -> Instruction {
+pub fn tally_block(network: &Network, epoch: u32, block: u32, max_rows: u16, keeper: Option<Address>) -> Instruction {
     let current = if network.current_epoch == epoch { None } else { epoch_if_any(network.current_epoch) };
     build(
         accounts::TallyBlock {
@@ -80,7 +86,22 @@ pub fn tally_block(network: &Network, epoch: u32, block: u32, max_rows: u16) -> 
             current,
             checkers: addresses::checker_set(),
             block: addresses::block(block),
+            keeper,
         },
         instruction::TallyBlock { max_rows },
+    )
+}
+
+/// Opens the account in which a keeper's fees are kept, for a wallet. The payer signs and pays the rent.
+pub fn register_keeper(payer: &Address, wallet: &Address) -> Instruction {
+    build(
+        accounts::RegisterKeeper {
+            payer: *payer,
+            keeper: addresses::keeper(wallet),
+            system_program: SYSTEM_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
+        },
+        instruction::RegisterKeeper { wallet: *wallet },
     )
 }

@@ -4,19 +4,19 @@ use datagalax::{
     accounts,
     constants::ROWS,
     instruction,
-    state::{Network, Provider},
+    state::{Container, Network},
 };
 use solana_instruction::Instruction;
 
-use super::build;
+use super::{EVENT_AUTHORITY, build, vault};
 use crate::{
     Address,
-    addresses::{self, Vault},
-    token::{SYSTEM_PROGRAM, TOKEN_PROGRAM, associated_account},
+    addresses::{self, PROGRAM, Vault},
+    token::{SYSTEM_PROGRAM, home},
 };
 
 /// Registers a provider under the id `id`, which must be the network's next ([`Network::providers`]). The owner signs and pays;
-/// `payout` is the wallet whose associated token account receives rewards.
+/// `payout` is the wallet whose associated token account receives everything.
 pub fn register_provider(owner: &Address, id: u32, operator: &Address, payout: &Address) -> Instruction {
     build(
         accounts::RegisterProvider {
@@ -24,42 +24,69 @@ pub fn register_provider(owner: &Address, id: u32, operator: &Address, payout: &
             network: addresses::network(),
             provider: addresses::provider(id),
             system_program: SYSTEM_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::RegisterProvider { operator: *operator, payout: *payout },
     )
 }
 
 /// Stakes base units from the owner's associated account. The owner signs.
-pub fn stake(owner: &Address, provider: u32, mint: &Address, amount: u64) -> Instruction {
+pub fn stake(owner: &Address, network: &Network, provider: u32, amount: u64) -> Instruction {
     build(
         accounts::Stake {
             owner: *owner,
             network: addresses::network(),
             provider: addresses::provider(provider),
-            mint: *mint,
-            from: associated_account(owner, mint),
-            ledger: addresses::ledger(Vault::Stake),
-            vault: addresses::vault(Vault::Stake),
-            token_program: TOKEN_PROGRAM,
+            from: home(owner, network),
+            vault: vault(network, Vault::Stake),
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::Stake { amount },
     )
 }
 
-/// Pays what rows of a block accrued to the payout wallet's associated account, which must exist. The provider's operator (or
-/// owner) signs.
-pub fn claim_rewards(operator: &Address, network: &Network, provider: &Provider, block: u32, rows: &[u8]) -> Instruction {
+/// Asks base units of free stake back; [`super::withdraw`] pays them once they have unlocked. The owner signs.
+pub fn request_unstake(owner: &Address, provider: u32, amount: u64) -> Instruction {
+    build(
+        accounts::RequestUnstake {
+            owner: *owner,
+            network: addresses::network(),
+            provider: addresses::provider(provider),
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
+        },
+        instruction::RequestUnstake { amount },
+    )
+}
+
+/// Locks again what a halted container lacks, out of the provider's free stake. The owner signs.
+pub fn restore_stake(owner: &Address, address: &Address, container: &Container) -> Instruction {
+    build(
+        accounts::RestoreStake {
+            owner: *owner,
+            provider: addresses::provider(container.provider),
+            container: *address,
+            block: addresses::block(container.block),
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
+        },
+        instruction::RestoreStake {},
+    )
+}
+
+/// Grants what rows of a block accrued: a part at once, the rest by and by ([`super::withdraw`] pays it). The provider's operator
+/// (or owner) signs.
+pub fn claim_rewards(operator: &Address, provider: u32, block: u32, rows: &[u8]) -> Instruction {
     build(
         accounts::ClaimRewards {
             operator: *operator,
             network: addresses::network(),
-            provider: addresses::provider(provider.id),
+            provider: addresses::provider(provider),
             block: addresses::block(block),
-            mint: network.mint,
-            ledger: addresses::ledger(Vault::Rewards),
-            vault: addresses::vault(Vault::Rewards),
-            to: associated_account(&provider.payout, &network.mint),
-            token_program: TOKEN_PROGRAM,
+            event_authority: EVENT_AUTHORITY,
+            program: PROGRAM,
         },
         instruction::ClaimRewards { rows: &row_set(rows) },
     )

@@ -86,7 +86,7 @@ impl Rpc for Cluster {
     fn program_accounts<'a>(
         &'a self,
         _: &'a Address,
-        _: &'a [u8],
+        _: &'a [(usize, Vec<u8>)],
     ) -> BoxFuture<'a, Result<Vec<(Address, Account)>, RpcError>> {
         self.answer(vec![])
     }

@@ -11,7 +11,7 @@ use solana_transaction_error::TransactionError;
 use crate::{
     Address,
     addresses::PROGRAM,
-    token::{SYSTEM_PROGRAM, TOKEN_PROGRAM},
+    token::{SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM},
 };
 
 /// First code of the program's own errors.
@@ -81,7 +81,7 @@ impl Refusal {
 
     fn custom(&self, code: u32) -> Option<Advice> {
         match self.program {
-            Some(TOKEN_PROGRAM) => table::token(code),
+            Some(TOKEN_PROGRAM | TOKEN_2022_PROGRAM) => table::token(code),
             Some(SYSTEM_PROGRAM) => table::system(code),
             Some(PROGRAM) | None => table::datagalax(code).or_else(|| table::anchor(code)),
             Some(_) => None,

@@ -191,11 +191,12 @@ impl Rpc for HttpRpc {
     fn program_accounts<'a>(
         &'a self,
         program: &'a Address,
-        prefix: &'a [u8],
+        holding: &'a [(usize, Vec<u8>)],
     ) -> BoxFuture<'a, Result<Vec<(Address, Account)>, RpcError>> {
         async move {
+            let filter = |(at, bytes): &(usize, Vec<u8>)| RpcFilterType::Memcmp(Memcmp::new_raw_bytes(*at, bytes.clone()));
             let config = RpcProgramAccountsConfig {
-                filters: Some(vec![RpcFilterType::Memcmp(Memcmp::new_raw_bytes(0, prefix.to_vec()))]),
+                filters: Some(holding.iter().map(filter).collect()),
                 account_config: account_config(),
                 ..RpcProgramAccountsConfig::default()
             };

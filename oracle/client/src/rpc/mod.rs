@@ -117,11 +117,11 @@ pub trait Rpc: Send + Sync + 'static {
     /// The first `bytes` bytes of accounts by address: for growable accounts of which only the head is of interest.
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
 
-    /// All accounts of a program whose data begins with these bytes, in no particular order.
+    /// All accounts of a program whose data holds each of these bytes at its offset, in no particular order.
     fn program_accounts<'a>(
         &'a self,
         program: &'a Address,
-        prefix: &'a [u8],
+        holding: &'a [(usize, Vec<u8>)],
     ) -> BoxFuture<'a, Result<Vec<(Address, Account)>, RpcError>>;
 
     /// A recent blockhash.
