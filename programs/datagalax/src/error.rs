@@ -70,7 +70,7 @@ pub enum DatagalaxError {
     #[msg("A field of the container is out of its range")]
     BadContainer,
     /// 6020
-    #[msg("The number of tickets must be 1 to 200 a call, and the set holds at most 150,000")]
+    #[msg("The number of tickets must be 1 to 150 a call, and the set holds at most 150,000")]
     BadTicketCount,
     /// 6021
     #[msg("The epoch is not the one the clock is in")]
