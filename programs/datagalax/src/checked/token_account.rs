@@ -9,6 +9,8 @@ use crate::error::DatagalaxError;
 
 /// Bytes of a token account; Token-2022 adds a kind byte and extensions behind them.
 pub const TOKEN_ACCOUNT_LEN: usize = 165;
+/// Bytes of a multisig: Token-2022 pads an account that would be as long.
+const MULTISIG_LEN: usize = 355;
 const MINT: usize = 0;
 const OWNER: usize = 32;
 const AMOUNT: usize = 64;
@@ -34,8 +36,9 @@ fn check(view: &AccountView, writable: bool) -> Finding {
     // SAFETY: the borrow ends with this function, which calls nothing that writes.
     let data = unsafe { view.borrow_unchecked() };
     let (at, kind) = EXTENDED_KIND;
-    // Attack: a mint or a multisig of the token program, whose bytes read as something else.
-    let shaped = data.len() == TOKEN_ACCOUNT_LEN || data.get(at) == Some(&kind);
+    // Attack: a mint or a multisig of the token program, whose bytes read as something else. A multisig's members may be chosen so
+    // that the kind's byte fits; but no extended account has the length of a multisig.
+    let shaped = data.len() == TOKEN_ACCOUNT_LEN || (data.get(at) == Some(&kind) && data.len() != MULTISIG_LEN);
     if !shaped {
         code(DatagalaxError::WrongAccountLength)
     } else if data[STATE] == 0 {

@@ -257,13 +257,8 @@ fn a_lease_that_runs_or_waits_is_not_closed() {
     let mut stage = Stage::new(3, 1).pass_to(3, &perfect());
     let (user, operator) = (stage.world.user(), stage.world.container_operator(&fingerprint(0)));
     let (world, container) = (&mut stage.world, addresses::container(0, &fingerprint(0)));
-    let args = |nonce| OpenLeaseArgs {
-        nonce,
-        seconds: 600,
-        max_price_per_hour: 2 * ATH,
-        workload_hash: [1; 32],
-        match_expires: 0,
-    };
+    let args =
+        |nonce| OpenLeaseArgs { nonce, seconds: 600, max_price_per_hour: 2 * ATH, workload_hash: [1; 32], match_expires: 0 };
     let open = instructions::open_lease(world, &user, &container, None, args(1));
     world.must(&[open], &[&user.key]);
     let (lease, wallet) = (addresses::lease(&user.key.pubkey(), 1), user.key.pubkey());
@@ -412,7 +407,9 @@ fn what_is_never_done_with_is_not_closed() {
     let (authority, payer) = (world.authority.clone(), world.payer.pubkey());
     let container = addresses::container(0, &fingerprint(0));
     let vaults = Vault::ALL.map(addresses::vault);
-    for account in [addresses::block(0), addresses::class(0), addresses::checker_set(), container, addresses::ledger(Vault::Stake)] {
+    for account in
+        [addresses::block(0), addresses::class(0), addresses::checker_set(), container, addresses::ledger(Vault::Stake)]
+    {
         refused(world, &authority, &account, &payer, "WrongAccount");
     }
     for account in vaults.into_iter().chain([addresses::network(), authority.pubkey()]) {
@@ -475,11 +472,8 @@ fn claimed_and_withdrawn_in_the_last_transaction_is_fine() {
     let world = &mut stage.world;
     let claim = instructions::claim_rewards(&stage.provider, 0, &rows([0]));
     let pay = instructions::withdraw(world, &addresses::provider(0), Vault::Rewards, &stage.provider.to);
-    let close = instructions::close_account(
-        &stage.provider.owner.pubkey(),
-        &addresses::provider(0),
-        &stage.provider.owner.pubkey(),
-    );
+    let close =
+        instructions::close_account(&stage.provider.owner.pubkey(), &addresses::provider(0), &stage.provider.owner.pubkey());
     // What has not vested holds it up.
     let all = [claim.clone(), pay.clone(), close];
     let signers = [&*stage.provider.operator, &*stage.provider.owner];

@@ -92,7 +92,8 @@ fn reveals_and_tally_of_the_old_epoch_go_by_the_old_grid() {
     let mut world = stage.world.clone();
     world.reveal_all(&stage.checkers, 3, &perfect());
     let tally = instructions::tally_block(&world, 3, 0, 256);
-    for (time, name) in [(end + 14, Some("OutsideTallyWindow")), (end + 15, None), (end + 99, None), (end + 100, Some("OutsideTallyWindow"))]
+    for (time, name) in
+        [(end + 14, Some("OutsideTallyWindow")), (end + 15, None), (end + 99, None), (end + 100, Some("OutsideTallyWindow"))]
     {
         let mut world = world.clone();
         world.set_time(time);

@@ -88,8 +88,7 @@ fn the_new_keys_act_and_the_old_ones_do_not() {
     assert_eq!(world.balance(&to), 225 * ATH);
 
     let indexer = world.indexer();
-    let rotate =
-        instructions::rotate_keys(&indexer.owner.pubkey(), &addresses::indexer(0), &next.pubkey(), &indexer.payout);
+    let rotate = instructions::rotate_keys(&indexer.owner.pubkey(), &addresses::indexer(0), &next.pubkey(), &indexer.payout);
     world.must(&[rotate], &[&indexer.owner]);
     let update = instructions::update_indexer(&indexer, "https://elsewhere.example");
     world.refused(update.clone(), &[&indexer.operator], "Unauthorized");
@@ -105,12 +104,8 @@ fn a_seat_keeps_the_key_that_committed_and_the_next_epoch_takes_the_new_one() {
     let at = stage.world.seats(2, 0)[0];
     let checker = stage.checkers[at.checker as usize].clone();
     let next = stage.world.actor("next operator");
-    let rotate = instructions::rotate_keys(
-        &checker.owner.pubkey(),
-        &addresses::checker(checker.id),
-        &next.pubkey(),
-        &checker.payout,
-    );
+    let rotate =
+        instructions::rotate_keys(&checker.owner.pubkey(), &addresses::checker(checker.id), &next.pubkey(), &checker.payout);
     stage.world.must(&[rotate], &[&checker.owner]);
     // It committed in `pass_to`, under the old key.
     let report = perfect()(at).expect("a report");

@@ -40,8 +40,7 @@ fn guardian_pauses(world: &mut World) -> Result<(), String> {
 fn is_open(world: &World) -> bool {
     let mut world = world.clone();
     let to_be = world.provider_to_be();
-    let register =
-        instructions::register_provider(&to_be.owner.pubkey(), to_be.id, &to_be.operator.pubkey(), &to_be.payout);
+    let register = instructions::register_provider(&to_be.owner.pubkey(), to_be.id, &to_be.operator.pubkey(), &to_be.payout);
     match world.send(&[register], &[&to_be.owner]) {
         Ok(_) => true,
         Err(failure) => {
@@ -193,12 +192,7 @@ fn government(table: &mut Table, stage: &Stage) {
     let (authority, proposal) = (world.authority.clone(), unchanged(&world));
     let next = world.actor("next authority");
     table.goes_on("propose", &world, instructions::propose(&world, proposal), &[&authority]);
-    table.goes_on(
-        "propose_authority",
-        &world,
-        instructions::propose_authority(&world, &next.pubkey()),
-        &[&authority],
-    );
+    table.goes_on("propose_authority", &world, instructions::propose_authority(&world, &next.pubkey()), &[&authority]);
     table.goes_on("pause", &world, instructions::pause(&authority.pubkey()), &[&authority]);
     let (funder, mint) = (world.actor("funder"), world.mint);
     let from = world.put_token_account(&mint, &funder.pubkey(), 5, "");

@@ -252,25 +252,41 @@ fn every_parameter_has_bounds() {
     const FIT: &str = "WindowsDoNotFit";
     // What is refused, and beside it the nearest value that is not.
     let changes: &[(&str, &str, Change, Change)] = &[
-        ("shortest epoch", OUT, |p| p.epoch_length = 19, |p| {
-            (p.epoch_length, p.parameters.reveal_window, p.parameters.commit_lead) = (20, 9, 4)
-        }),
-        ("longest epoch", OUT, |p| p.epoch_length = 86_401, |p| {
-            p.epoch_length = 86_400;
-            (p.parameters.case_window, p.parameters.unbonding) = (8 * 86_400, 12 * 86_400);
-        }),
+        (
+            "shortest epoch",
+            OUT,
+            |p| p.epoch_length = 19,
+            |p| (p.epoch_length, p.parameters.reveal_window, p.parameters.commit_lead) = (20, 9, 4),
+        ),
+        (
+            "longest epoch",
+            OUT,
+            |p| p.epoch_length = 86_401,
+            |p| {
+                p.epoch_length = 86_400;
+                (p.parameters.case_window, p.parameters.unbonding) = (8 * 86_400, 12 * 86_400);
+            },
+        ),
         ("ticket price of zero", OUT, |p| p.parameters.ticket_price = 0, |p| p.parameters.ticket_price = 1),
         ("ticket price", OUT, |p| p.parameters.ticket_price = MAX_AMOUNT + 1, |p| p.parameters.ticket_price = MAX_AMOUNT),
-        ("rate", OUT, |p| p.parameters.max_rate = Rate { hi: MAX_AMOUNT + 1, lo: 0 }, |p| {
-            p.parameters.max_rate = Rate { hi: MAX_AMOUNT, lo: u64::MAX }
-        }),
+        (
+            "rate",
+            OUT,
+            |p| p.parameters.max_rate = Rate { hi: MAX_AMOUNT + 1, lo: 0 },
+            |p| p.parameters.max_rate = Rate { hi: MAX_AMOUNT, lo: u64::MAX },
+        ),
         ("seat pay", OUT, |p| p.parameters.max_seat_pay = MAX_AMOUNT + 1, |p| p.parameters.max_seat_pay = MAX_AMOUNT),
         ("keeper fee", OUT, |p| p.parameters.keeper_fee = MAX_AMOUNT + 1, |p| p.parameters.keeper_fee = MAX_AMOUNT),
         ("indexer stake", OUT, |p| p.parameters.indexer_stake = MAX_AMOUNT + 1, |p| p.parameters.indexer_stake = 0),
         ("closed breaker 0", OUT, |p| p.parameters.breaker_limits[0] = 0, |p| p.parameters.breaker_limits[0] = 1),
         ("closed breaker 1", OUT, |p| p.parameters.breaker_limits[1] = 0, |p| p.parameters.breaker_limits[1] = 1),
         ("closed breaker 2", OUT, |p| p.parameters.breaker_limits[2] = 0, |p| p.parameters.breaker_limits[2] = 1),
-        ("breaker 0", OUT, |p| p.parameters.breaker_limits[0] = MAX_AMOUNT + 1, |p| p.parameters.breaker_limits = [MAX_AMOUNT; 3]),
+        (
+            "breaker 0",
+            OUT,
+            |p| p.parameters.breaker_limits[0] = MAX_AMOUNT + 1,
+            |p| p.parameters.breaker_limits = [MAX_AMOUNT; 3],
+        ),
         ("breaker 2", OUT, |p| p.parameters.breaker_limits[2] = u64::MAX, |p| p.parameters.breaker_limits = [MAX_AMOUNT; 3]),
         ("no draw delay", OUT, |p| p.parameters.draw_delay = 0, |p| p.parameters.draw_delay = 1),
         ("draw delay", OUT, |p| p.parameters.draw_delay = 257, |p| p.parameters.draw_delay = 256),
@@ -278,27 +294,49 @@ fn every_parameter_has_bounds() {
         ("commit lead", FIT, |p| p.parameters.commit_lead = 23, |p| p.parameters.commit_lead = 22),
         ("no reveal window", OUT, |p| p.parameters.reveal_window = 0, |p| p.parameters.reveal_window = 1),
         ("reveal window", FIT, |p| p.parameters.reveal_window = 30, |p| p.parameters.reveal_window = 29),
-        ("reveal window of an odd epoch", FIT, |p| (p.epoch_length, p.parameters.reveal_window) = (59, 29), |p| {
-            (p.epoch_length, p.parameters.reveal_window) = (59, 28)
-        }),
+        (
+            "reveal window of an odd epoch",
+            FIT,
+            |p| (p.epoch_length, p.parameters.reveal_window) = (59, 29),
+            |p| (p.epoch_length, p.parameters.reveal_window) = (59, 28),
+        ),
         ("short case window", FIT, |p| p.parameters.case_window = 479, |p| p.parameters.case_window = 480),
-        ("long case window", FIT, |p| (p.parameters.case_window, p.parameters.unbonding) = (60_001, 90_000), |p| {
-            (p.parameters.case_window, p.parameters.unbonding) = (60_000, 60_240)
-        }),
+        (
+            "long case window",
+            FIT,
+            |p| (p.parameters.case_window, p.parameters.unbonding) = (60_001, 90_000),
+            |p| (p.parameters.case_window, p.parameters.unbonding) = (60_000, 60_240),
+        ),
         ("unbonding", FIT, |p| p.parameters.unbonding = 719, |p| p.parameters.unbonding = 720),
         ("no time to start", OUT, |p| p.parameters.start_timeout = 0, |p| p.parameters.start_timeout = 1),
         ("start time-out", OUT, |p| p.parameters.start_timeout = 86_401, |p| p.parameters.start_timeout = 86_400),
         ("time lock", OUT, |p| p.parameters.time_lock = 30 * 86_400 + 1, |p| p.parameters.time_lock = 30 * 86_400),
         ("beacon modulus", OUT, |p| p.parameters.beacon_modulus = 0, |p| p.parameters.beacon_modulus = 1),
         ("no stake", OUT, |p| p.parameters.stake_coefficient_bps = 0, |p| p.parameters.stake_coefficient_bps = 1),
-        ("stake", OUT, |p| p.parameters.stake_coefficient_bps = 1_000_001, |p| p.parameters.stake_coefficient_bps = 1_000_000),
-        ("shares above one", OUT, |p| p.parameters.container_share_bps += 1, |p| {
-            p.parameters.container_share_bps += 1;
-            p.parameters.treasury_share_bps -= 1;
-        }),
-        ("shares below one", OUT, |p| p.parameters.checker_share_bps -= 1, |p| {
-            (p.parameters.container_share_bps, p.parameters.checker_share_bps, p.parameters.treasury_share_bps) = (10_000, 0, 0)
-        }),
+        (
+            "stake",
+            OUT,
+            |p| p.parameters.stake_coefficient_bps = 1_000_001,
+            |p| p.parameters.stake_coefficient_bps = 1_000_000,
+        ),
+        (
+            "shares above one",
+            OUT,
+            |p| p.parameters.container_share_bps += 1,
+            |p| {
+                p.parameters.container_share_bps += 1;
+                p.parameters.treasury_share_bps -= 1;
+            },
+        ),
+        (
+            "shares below one",
+            OUT,
+            |p| p.parameters.checker_share_bps -= 1,
+            |p| {
+                (p.parameters.container_share_bps, p.parameters.checker_share_bps, p.parameters.treasury_share_bps) =
+                    (10_000, 0, 0)
+            },
+        ),
         ("treasury share", OUT, |p| p.parameters.treasury_share_bps = 501, |p| p.parameters.treasury_share_bps = 500),
         ("lease fee", OUT, |p| p.parameters.lease_fee_bps = 10_001, |p| p.parameters.lease_fee_bps = 10_000),
         ("indexer share", OUT, |p| p.parameters.indexer_share_bps = 10_001, |p| p.parameters.indexer_share_bps = 10_000),
@@ -314,15 +352,31 @@ fn every_parameter_has_bounds() {
         ("emission's reserved", OUT, |p| p.emission.reserved = 1, |p| p.emission.decay_every = u32::MAX),
         ("proposal's reserved", OUT, |p| p.reserved = 1, |p| p.guardian = Default::default()),
         ("vesting above one", OUT, |p| p.vesting = terms(10_000, 0, 1, 1, 1), |p| p.vesting = terms(9_999, 0, 1, 1, 1)),
-        ("vesting below one", OUT, |p| p.vesting = terms(3_000, 3_000, 90, 3_999, 180), |p| {
-            p.vesting = terms(3_000, 3_000, 90, 4_000, 180)
-        }),
+        (
+            "vesting below one",
+            OUT,
+            |p| p.vesting = terms(3_000, 3_000, 90, 3_999, 180),
+            |p| p.vesting = terms(3_000, 3_000, 90, 4_000, 180),
+        ),
         ("vesting of no days", OUT, |p| p.vesting = terms(10_000, 0, 0, 0, 1), |p| p.vesting = terms(10_000, 0, 1, 0, 1)),
-        ("vesting of no long days", OUT, |p| p.vesting = terms(10_000, 0, 1, 0, 0), |p| p.vesting = terms(10_000, 0, 1, 0, 1)),
-        ("vesting of many days", OUT, |p| p.vesting = terms(0, 10_000, 181, 0, 1), |p| p.vesting = terms(0, 10_000, 180, 0, 1)),
-        ("vesting of many long days", OUT, |p| p.vesting = terms(0, 0, 1, 10_000, 181), |p| {
-            p.vesting = terms(0, 0, 1, 10_000, 180)
-        }),
+        (
+            "vesting of no long days",
+            OUT,
+            |p| p.vesting = terms(10_000, 0, 1, 0, 0),
+            |p| p.vesting = terms(10_000, 0, 1, 0, 1),
+        ),
+        (
+            "vesting of many days",
+            OUT,
+            |p| p.vesting = terms(0, 10_000, 181, 0, 1),
+            |p| p.vesting = terms(0, 10_000, 180, 0, 1),
+        ),
+        (
+            "vesting of many long days",
+            OUT,
+            |p| p.vesting = terms(0, 0, 1, 10_000, 181),
+            |p| p.vesting = terms(0, 0, 1, 10_000, 180),
+        ),
     ];
     let base = World::new();
     for (what, name, wrong, right) in changes {

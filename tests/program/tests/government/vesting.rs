@@ -1,5 +1,6 @@
 //! Rewards day by day against a formula of the tests' own, and vesting terms that change.
 
+use crate::proposals::{apply, enact, propose, unchanged};
 use datagalax::state::{Provider, VestingTerms};
 use datagalax_program_tests::{
     Settings, World,
@@ -8,7 +9,6 @@ use datagalax_program_tests::{
     instructions,
     stage::{Stage, perfect},
 };
-use crate::proposals::{apply, enact, propose, unchanged};
 
 const DAY: i64 = 86_400;
 
@@ -131,10 +131,7 @@ fn what_matured_is_not_lost_when_nobody_withdraws_it() {
     assert_eq!(stage.world.provider(0).matured, first);
     let to = stage.provider.to;
     let plan = PLAN;
-    let grants = [
-        Granted { day, amount: first, plan },
-        Granted { day: day_of(&stage.world), amount: second, plan },
-    ];
+    let grants = [Granted { day, amount: first, plan }, Granted { day: day_of(&stage.world), amount: second, plan }];
     withdraw(&mut stage.world, &to, &grants);
     stage.world.check_books();
 }
@@ -157,10 +154,8 @@ fn a_granted_day_keeps_its_terms_and_new_ones_begin_the_next_day() {
     stage.world.set_time((day + 1) * DAY);
     let third = earn_and_claim(&mut stage);
     assert_eq!(day_of(&stage.world), day + 1);
-    let grants = [
-        Granted { day, amount: first + second, plan: PLAN },
-        Granted { day: day + 1, amount: third, plan: slower },
-    ];
+    let grants =
+        [Granted { day, amount: first + second, plan: PLAN }, Granted { day: day + 1, amount: third, plan: slower }];
     for day in day + 1..day + 182 {
         stage.world.wait_until(day * DAY);
         withdraw(&mut stage.world, &to, &grants);

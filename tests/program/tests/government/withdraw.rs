@@ -6,7 +6,7 @@ use datagalax::{
     state::{Indexer as IndexerAccount, Lease, Provider as ProviderAccount, VaultLedger},
 };
 use datagalax_program_tests::{
-    Indexer, User, World,
+    Indexer, User,
     accounts::rows,
     actors::fingerprint,
     addresses::{self, INSTRUCTIONS, Vault},
@@ -36,8 +36,13 @@ impl Settled {
         let (user, indexer) = (world.user(), world.indexer());
         let container = addresses::container(0, &fingerprint(0));
         let expires = world.now() + 60;
-        let args =
-            OpenLeaseArgs { nonce: 1, seconds: 600, max_price_per_hour: 2 * ATH, workload_hash: [1; 32], match_expires: expires };
+        let args = OpenLeaseArgs {
+            nonce: 1,
+            seconds: 600,
+            max_price_per_hour: 2 * ATH,
+            workload_hash: [1; 32],
+            match_expires: expires,
+        };
         let sign = instructions::sign_match(&indexer.operator, indexer.id, &user.key.pubkey(), &container, 1, expires);
         let open = instructions::open_lease(world, &user, &container, Some(indexer.id), args);
         assert!(open.accounts.iter().any(|m| m.pubkey == INSTRUCTIONS));
@@ -155,7 +160,8 @@ fn a_vault_that_owes_a_creditor_nothing_pays_nothing() {
         world.refused(pay, &[], "NothingToPay");
     }
     // Accounts that are no creditors: a checker is paid by its own instructions.
-    for source in [addresses::checker(0), addresses::epoch(3), addresses::container(0, &fingerprint(0)), addresses::block(0)] {
+    for source in [addresses::checker(0), addresses::epoch(3), addresses::container(0, &fingerprint(0)), addresses::block(0)]
+    {
         let pay = instructions::withdraw(world, &source, Vault::Stake, &stage.provider.to);
         world.refused(pay, &[], "WrongAccount");
     }
