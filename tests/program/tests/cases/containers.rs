@@ -136,7 +136,7 @@ fn rotate_container_operator_refuses() {
     world.refused(wrong, &[&other.owner], "WrongAccount");
     world.set_paused(true);
     let mut paused = world.clone();
-    paused.must(&[valid.clone()], &[&provider.owner]);
+    paused.must(std::slice::from_ref(&valid), &[&provider.owner]);
     world.set_paused(false);
     Call::new(world.clone(), valid, &[&provider.owner]).check();
 }

@@ -1,8 +1,8 @@
 //! Conservation law 6: the order of permissionless calls does not change who gets what.
 
-use datagalax::state::{Block, Case, Ticket};
+use datagalax::state::{Block, Case, Lease, Ticket};
 use datagalax_program_tests::{
-    Report, World,
+    Report, World, accounts,
     addresses::{self, Vault},
     epochs::SeatAt,
     instructions,
@@ -12,7 +12,7 @@ use datagalax_program_tests::{
 use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 
-use crate::court::{CONDEMNING, WINDOW, address, salted};
+use crate::court::{CONDEMNING, STAKE, WINDOW, address, leased, row, salted};
 
 /// A call that anybody may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ enum Step {
     Tally(u32, u32),
     Open(Pubkey, u32),
     Close(Pubkey, u32),
+    Breach(Pubkey, u32),
 }
 
 impl Step {
@@ -29,6 +30,7 @@ impl Step {
             Self::Tally(epoch, block) => instructions::tally_block(world, epoch, block, 256),
             Self::Open(container, epoch) => instructions::open_case(world, &payer, &container, epoch),
             Self::Close(container, epoch) => instructions::close_case(world, &container, epoch),
+            Self::Breach(lease, epoch) => instructions::report_breach(world, &payer, &lease, epoch),
         };
         world.send(&[compute_budget(1_400_000)[0].clone(), instruction], &[]).map(|_| ()).map_err(|f| f.name)
     }
@@ -161,6 +163,42 @@ fn of_tallies_and_closings() {
         }
         assert_eq!(now, expected, "{order:?}");
     }
+}
+
+/// Both take of one stake: together the same, whichever comes first, and the user of an accused host nothing either way.
+#[test]
+fn of_a_breach_and_the_end_of_a_case() {
+    let votes = |at: SeatAt| {
+        let report = match at.epoch {
+            4 | 6 if at.seat < CONDEMNING => Report::perfect().dishonest(0),
+            11 | 12 => Report::perfect().row(0, 0, 100, 9),
+            _ => Report::perfect(),
+        };
+        salted(report, at)
+    };
+    let mut stage = Stage::new(15, 2).pass_to(3, &votes);
+    let (_, lease) = leased(&mut stage, 0);
+    for epoch in 4..=13 {
+        stage.pass(epoch, &votes);
+    }
+    let claim = instructions::claim_rewards(&stage.provider, 0, &accounts::rows([1]));
+    stage.world.must(&[claim], &[&stage.provider.operator]);
+    let guilty = address(&stage.provider, 0);
+    Step::Open(guilty, 4).run(&mut stage.world).expect("accused");
+    let before = stage.world.provider(0);
+    let steps = [Step::Close(guilty, 4), Step::Breach(lease, 11)];
+    let both = orders(&steps).into_iter().map(|order| {
+        let world = play(&stage.world, &order);
+        let (shares, cases) = (shares(&world), world.all::<Case>());
+        let sum = |of: fn(&Case) -> u64| cases.iter().map(|(_, c)| of(c)).sum::<u64>();
+        assert_eq!((sum(|c| c.stake_taken), sum(|c| c.grants_taken)), (STAKE, STAKE / 3), "{order:?}");
+        assert_eq!(sum(|c| c.accrual_taken), row(&stage.world, 0).accrued);
+        assert_eq!(world.read::<Lease>(&lease).compensation, 0);
+        assert_eq!(before.staked - world.provider(0).staked, STAKE);
+        (shares.rows, shares.tickets, shares.stakes, shares.ledgers)
+    });
+    let both: Vec<_> = both.collect();
+    assert_eq!(both[0], both[1]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn what_is_lacking_is_locked_again_and_the_container_works() {
     assert_eq!(row(&stage.world, 0).accrued, 0);
 
     let again = restore(&stage.world, &stage.provider);
-    stage.world.must(&[again.clone()], &[&stage.provider.owner]);
+    stage.world.must(std::slice::from_ref(&again), &[&stage.provider.owner]);
     stage.world.check_books();
     let (provider, container) = (stage.world.provider(0), container(&stage, 0));
     assert_eq!((container.status, container.halt_reason, container.locked_stake), (0, 0, STAKE));
@@ -89,6 +89,6 @@ fn restore_stake_refuses() {
     // A pause keeps nobody from making good.
     let mut paused = world.clone();
     paused.set_paused(true);
-    paused.must(&[valid.clone()], &[&provider.owner]);
+    paused.must(std::slice::from_ref(&valid), &[&provider.owner]);
     Call::new(world.clone(), valid, &[&provider.owner]).check();
 }

@@ -138,7 +138,7 @@ fn leaving_does_not_escape_it() {
     // It asks, the twentieth mark comes, then the boundary.
     let mut asked = stage.clone();
     asked.world.open(4);
-    asked.world.must(&[leave.clone()], &[&holder.owner]);
+    asked.world.must(std::slice::from_ref(&leave), &[&holder.owner]);
     asked.world.tally_all(3);
     assert_eq!(ticket(&asked.world, at.slot).status, Ticket::LEAVING);
     asked.world.open(5);

@@ -52,7 +52,7 @@ fn after_the_unbonding_time_to_the_second() {
     world.set_time(asked + 720);
     // Anybody may, and a pause holds back nothing that has matured.
     world.set_paused(true);
-    world.must(&[instruction.clone()], &[]);
+    world.run(instruction.clone());
     world.set_paused(false);
     world.check_books();
     assert_eq!(world.balance(&checker.to), 2 * PRICE);
@@ -161,21 +161,21 @@ fn the_pay_is_claimed_first() {
 fn retired_ones_lose_a_tenth_to_the_rewards() {
     let (mut world, checker, asked) = removed();
     // Odd prices: a tenth is rounded down, ticket by ticket.
-    for (slot, status, odd) in [(0, Ticket::RETIRED, 19), (1, Ticket::RETIRED, 9), (3, Ticket::REMOVED, 0)] {
+    for (slot, status, odd) in [(0, Ticket::RETIRED, 19), (1, Ticket::RETIRED, 5), (3, Ticket::REMOVED, 0)] {
         patch_ticket(&mut world, slot, |t| (t.status, t.price) = (status, PRICE + odd));
     }
-    world.patch_as::<datagalax::state::Checker>(&addresses::checker(0), |c| c.staked += 28);
-    let more = world.provider_with(28);
-    world.patch_as::<datagalax::state::Provider>(&addresses::provider(more.id), |p| p.staked -= 28);
+    world.patch_as::<datagalax::state::Checker>(&addresses::checker(0), |c| c.staked += 24);
+    let more = world.provider_with(24);
+    world.patch_as::<datagalax::state::Provider>(&addresses::provider(more.id), |p| p.staked -= 24);
     world.check_books();
 
     world.set_time(asked + 720);
     let instruction = withdraw(&world, &checker, &[0, 1, 3]);
     world.run(instruction);
     world.check_books();
-    let penalty = (PRICE + 19) / 10 + (PRICE + 9) / 10;
+    let penalty = (PRICE + 19) / 10 + (PRICE + 5) / 10;
     assert_eq!(penalty, 20 * ATH + 1);
-    assert_eq!(world.balance(&checker.to), 3 * PRICE + 28 - penalty);
+    assert_eq!(world.balance(&checker.to), 3 * PRICE + 24 - penalty);
     assert_eq!((world.checker(0).retired, world.checker(0).staked, world.checker(0).tickets), (2, PRICE, 1));
     let ledger = world.ledger(Vault::Stake);
     assert_eq!(ledger.balance - ledger.liabilities, penalty);
@@ -186,6 +186,28 @@ fn retired_ones_lose_a_tenth_to_the_rewards() {
     assert_eq!((after.balance - before.balance, after.liabilities), (penalty, before.liabilities));
     assert_eq!(world.balance(&addresses::vault(Vault::Stake)), PRICE);
     world.refused(sweep, &[], "NothingToPay");
+    world.check_books();
+}
+
+#[test]
+fn one_that_never_entered_is_paid_back_whole() {
+    let mut world = World::new();
+    let checker = world.checker_with(2, 0);
+    leave(&mut world, &checker, &[1]);
+    let asked = world.now();
+    // Before its turn came it is still in the queue, however long that takes.
+    world.advance(12);
+    world.wait_until(asked + 720);
+    let instruction = withdraw(&world, &checker, &[1]);
+    world.refused(instruction.clone(), &[], "TicketNotInOrder");
+    world.run(instructions::churn(12));
+    assert_eq!((world.tickets()[1].status, world.tickets()[1].removed), (Ticket::REMOVED, 12));
+    // Its price has unlocked; its slot rests for three epochs as any other.
+    world.set_time(world.start_of(15) - 1);
+    world.refused(instruction.clone(), &[], "TicketResting");
+    world.set_time(world.start_of(15));
+    world.run(instruction);
+    assert_eq!((world.balance(&checker.to), world.set().free, world.checker(0).retired), (PRICE, 1, 0));
     world.check_books();
 }
 
