@@ -325,6 +325,18 @@ fn a_host_does_not_close_a_lease_to_escape_the_report_of_its_breach() {
     world.run(report);
     assert_eq!(world.read::<Lease>(&lease).compensation, 2 * ATH * 60 / 3_600);
     world.check_books();
+
+    // Once the breach's own account is closed it is still not reported twice, neither at once nor a day later.
+    let case = addresses::case(&container, 12, Case::BREACH);
+    world.run(instructions::close_account(&payer, &case, &payer));
+    world.forgetful = true;
+    let later = world.now() + DAY;
+    for time in [world.now(), later] {
+        world.set_time(time);
+        let again = instructions::report_breach(world, &payer, &lease, 12);
+        world.refused(again, &[], "BreachedToday");
+    }
+    world.check_books();
 }
 
 /// Everybody calls row 0 dishonest in epoch 3.

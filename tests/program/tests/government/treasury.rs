@@ -70,8 +70,7 @@ fn the_breaker_lets_the_treasury_have_what_fits() {
     let later = world.now() + 2 * 86_400;
     world.set_time(later);
     let (treasury, pay) = (world.network().treasury, instructions::withdraw_treasury(world));
-    let mut days = 0;
-    for paid in [30, 60, 90, 100] {
+    for (days, paid) in [(0, 30), (1, 60), (2, 90), (3, 100)] {
         world.set_time(later + days * 86_400);
         world.run(pay.clone());
         assert_eq!((world.balance(&treasury), world.network().treasury_due), (paid * ATH, (100 - paid) * ATH));
@@ -79,7 +78,6 @@ fn the_breaker_lets_the_treasury_have_what_fits() {
         if paid < 100 {
             world.refused(pay.clone(), &[], "BreakerOpen");
         }
-        days += 1;
     }
     world.refused(pay, &[], "NothingToPay");
 }
