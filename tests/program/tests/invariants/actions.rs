@@ -18,6 +18,8 @@ use crate::{
 pub enum Action {
     /// Time passes.
     Wait(u8),
+    /// More slots than the chain keeps hashes of pass, and no time.
+    Slots,
     /// An instruction, by the right signer unless `by` is high.
     Call { what: &'static str, by: u8, a: u8, b: u8, c: u8 },
     /// The last instruction again.
@@ -34,7 +36,7 @@ pub const INSTRUCTIONS: &[(&str, u32)] = &[
     ("create_class", 1),
     ("fund_rewards", 2),
     ("propose", 6),
-    ("apply_proposal", 8),
+    ("apply_proposal", 12),
     ("cancel_proposal", 1),
     ("propose_authority", 2),
     ("accept_authority", 3),
@@ -43,7 +45,7 @@ pub const INSTRUCTIONS: &[(&str, u32)] = &[
     ("register_provider", 1),
     ("stake", 4),
     ("request_unstake", 4),
-    ("restore_stake", 6),
+    ("restore_stake", 10),
     ("create_block", 1),
     ("grow_block", 1),
     ("register_container", 6),
@@ -75,14 +77,14 @@ pub const INSTRUCTIONS: &[(&str, u32)] = &[
     ("rotate_keys", 2),
     ("propose_owner", 2),
     ("accept_owner", 3),
-    ("open_lease", 24),
-    ("start_lease", 18),
+    ("open_lease", 30),
+    ("start_lease", 26),
     ("reject_lease", 2),
     ("cancel_lease", 5),
     ("top_up_lease", 5),
     ("record_usage", 3),
-    ("settle_lease", 14),
-    ("close_lease", 6),
+    ("settle_lease", 18),
+    ("close_lease", 10),
     ("open_case", 12),
     ("close_case", 12),
     ("report_breach", 10),
@@ -186,17 +188,9 @@ pub fn adds(op: &Op) -> bool {
     )
 }
 
-/// What leaves something behind that other calls build on; done until nothing of it is due.
+/// What of [`permissionless`] is done until nothing of it is due, so that only lasting differences remain.
 pub fn settles(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Churn
-            | Op::SeatBlock { .. }
-            | Op::TallyBlock { .. }
-            | Op::SettleLease { .. }
-            | Op::CloseLease { .. }
-            | Op::ApplyClass { .. }
-    )
+    !matches!(op, Op::CloseAccount { .. } | Op::VacateRow { .. } | Op::OpenCase { .. })
 }
 
 /// Reveals of every seat that committed for an epoch.
@@ -222,7 +216,9 @@ pub fn commits(run: &Run, epoch: u32, profile: u8, row: u8) -> Vec<Op> {
         let block = block as u32;
         let Some(lane) = place.lane(epoch) else { continue };
         let occupied: Vec<u8> = place.rows.keys().copied().collect();
-        let row = occupied.get(usize::from(row) % occupied.len().max(1)).copied().unwrap_or(0);
+        let leased = |r: &&u8| place.rows[*r].cap(epoch).is_some();
+        let leased: Vec<u8> = occupied.iter().filter(leased).copied().collect();
+        let row = one(if row % 2 == 0 { &occupied } else { &leased }, row).or_else(|| one(&occupied, row)).unwrap_or(0);
         for (number, seat) in lane.seats.iter().enumerate() {
             let Some(seat) = seat else { continue };
             let Some(checker) = run.model.checkers.get(&seat.checker) else { continue };
@@ -236,12 +232,12 @@ pub fn commits(run: &Run, epoch: u32, profile: u8, row: u8) -> Vec<Op> {
     all
 }
 
-/// What anybody may do at this moment and would be done, with no keeper named. Without: advance and draw, which are a boundary (what
-/// happened before it counts for the next epoch); withdrawals, where a tight breaker serves first come first; what ceases to be live
-/// (cancelled leases, decided cases), which is judged before or after the tally.
+/// What anybody may do at this moment and would be done, with no keeper named. Without: advance, draw and what was proposed, which
+/// are boundaries (what happened before them counts differently by intent); withdrawals, where a tight breaker serves first come
+/// first; cancelled leases, breaches and decided cases, after which a row earns nothing in an epoch that was not tallied yet.
 pub fn permissionless(run: &Run) -> Vec<Op> {
     let m = &run.model;
-    let mut all = vec![Op::Churn, Op::ApplyProposal, Op::SweepVault { kind: 0 }, Op::SweepVault { kind: 2 }];
+    let mut all = vec![Op::Churn, Op::SweepVault { kind: 0 }, Op::SweepVault { kind: 2 }];
     let epoch = m.epoch_at(m.now).unwrap_or(0);
     for block in 0..m.blocks.len() as u32 {
         all.push(Op::SeatBlock { epoch, block });
@@ -369,6 +365,12 @@ impl Draw<'_> {
         own
     }
 
+    /// A block; now and then one that is not there.
+    fn block(&self, n: u8) -> u32 {
+        let there = self.model().blocks.len() as u8;
+        u32::from(if self.by % 32 == 31 { n % 4 } else { n % there.max(1) })
+    }
+
     /// An epoch near the clock's.
     fn near(&self, back: u8) -> u32 {
         let now = self.model().epoch_at(self.model().now).unwrap_or(0);
@@ -384,13 +386,13 @@ impl Draw<'_> {
         let (mut treasury, mut guardian) = (m.treasury, m.guardian);
         let mut epoch_length = m.grids.last().map_or(60, |g| g.length as u32);
         match a % 16 {
-            0 => epoch_length = 100 - epoch_length,
+            0 | 7 => epoch_length = 100 - epoch_length,
             1 => parameters.breaker_limits = [[1 << 56; 3], [(b + 1) * ATH; 3]][usize::from(self.c % 2)],
-            2 | 3 => vesting = other_terms(self.b),
+            2 => vesting = other_terms(self.b),
             4 => guardian = self.person(self.b),
             5 => treasury = if self.c % 2 == 0 { People::other_treasury(&self.run.world.mint) } else { treasury },
             6 => parameters.keeper_fee = b * ATH / 32,
-            7 => parameters.ticket_price = (1 + b) * ATH,
+            3 => parameters.ticket_price = (1 + b) * ATH,
             8 => (parameters.max_rate.hi, parameters.max_rate.lo) = (0, u64::MAX / (1 + b)),
             9 => parameters.max_seat_pay = b * ATH,
             10 => (emission.amount, emission.decay_every, emission.next_decay) = (b * 10 * ATH, u32::from(self.c % 5), 0),
@@ -467,7 +469,7 @@ impl Draw<'_> {
                 Op::RestoreStake { by: self.signer(m.providers[&container.0].keys.owner), container }
             }
             "create_block" => Op::CreateBlock { by: person, block: m.blocks.len() as u32 },
-            "grow_block" => Op::GrowBlock { by: person, block: u32::from(a % 2) },
+            "grow_block" => Op::GrowBlock { by: person, block: self.block(a) },
             "register_container" => {
                 let (provider, owner) = self.provider()?;
                 let by = self.signer(owner);
@@ -565,23 +567,25 @@ impl Draw<'_> {
             }
             "churn" => Op::Churn,
             "draw" => Op::Draw { keeper: self.keeper() },
-            "seat_block" => Op::SeatBlock { epoch: self.near(u8::from(b % 16 == 0)), block: u32::from(a / 250) },
+            "seat_block" => Op::SeatBlock { epoch: self.near(u8::from(b % 16 == 0)), block: self.block(a) },
             "tally_block" => {
                 let rows = [256, 256, 3, 1, 100, 0][usize::from(a % 6)];
                 let epoch = self.near(if b % 16 == 0 { b / 16 } else { 1 });
-                Op::TallyBlock { epoch, block: 0, rows, keeper: self.keeper() }
+                Op::TallyBlock { epoch, block: self.block(c), rows, keeper: self.keeper() }
             }
             "register_keeper" => Op::RegisterKeeper { wallet: person },
             "claim_rewards" => {
                 let (provider, _) = self.provider()?;
                 let keys = &m.providers[&provider].keys;
                 let by = self.signer(if b % 2 == 0 { keys.operator } else { keys.owner });
-                let rows = m.containers.iter().filter(|((p, _), _)| *p == provider).map(|(_, c)| c.row);
+                let block = self.block(c);
+                let own = m.containers.iter().filter(|((p, _), c)| *p == provider && c.block == block);
+                let rows = own.map(|(_, c)| c.row);
                 let mut rows: Vec<u8> = rows.skip(usize::from(b % 2)).collect();
                 if c % 16 == 0 {
                     rows.push(c / 16);
                 }
-                Op::ClaimRewards { by, provider, block: u32::from(c / 250), rows }
+                Op::ClaimRewards { by, provider, block, rows }
             }
             "claim_seat_pay" => {
                 let all: Vec<_> = m.tickets.slots.iter().enumerate().filter(|(_, t)| t.accrued > 0).collect();
@@ -726,27 +730,46 @@ impl Draw<'_> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    (3u8..=11, 1u8..=3, prop::bool::weighted(0.25), prop::bool::weighted(0.25), 1u16..2_000)
-        .prop_map(|(checkers, providers, tight, bounded, emission)| Setup { checkers, providers, tight, bounded, emission })
+    // Nine tickets are the fewest of which any may be retired, fifteen the fewest for stake to be taken.
+    let checkers = prop_oneof![1 => 3u8..=8, 1 => 5u8..=6, 4 => 9u8..=11];
+    let some = || prop::bool::weighted(0.25);
+    (checkers, 1u8..=3, 1u8..=2, some(), some(), 1u16..2_000).prop_map(
+        |(checkers, providers, blocks, tight, bounded, emission)| Setup {
+            checkers,
+            providers,
+            blocks,
+            tight,
+            bounded,
+            emission,
+        },
+    )
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let names = prop::strategy::Union::new_weighted(INSTRUCTIONS.iter().map(|(name, w)| (*w, Just(*name))).collect());
     let call = (names, any::<[u8; 4]>()).prop_map(|(what, [by, a, b, c])| Action::Call { what, by, a, b, c });
-    let count = prop_oneof![24 => Just(1u8), 8 => Just(2u8), 3 => 3u8..=12, 1 => 20u8..=24];
-    let profile = prop_oneof![20 => Just(0u8), 16 => 0u8..16];
-    let epochs = (count, profile, 0u8..4).prop_map(|(count, profile, row)| Action::Epochs { count, profile, row });
+    // Mostly all is well. A row that is down for two epochs is a breach, one that is condemned has a case of eight epochs before
+    // it, and tickets that are silent for twenty of theirs are retired.
+    let epochs = prop_oneof![
+        30 => (1u8..=2, Just(0u8)),
+        12 => (1u8..=2, 0u8..16),
+        6 => (2u8..=3, Just(4u8)),
+        3 => (3u8..=11, prop_oneof![2 => Just(0u8), 1 => 7u8..=10]),
+        1 => (36u8..=44, Just(1u8)),
+    ];
+    let epochs = (epochs, any::<u8>()).prop_map(|((count, profile), row)| Action::Epochs { count, profile, row });
     prop_oneof![
-        70 => call,
-        10 => (0u8..WAITS.len() as u8 - 4).prop_map(Action::Wait),
-        2 => (0u8..WAITS.len() as u8).prop_map(Action::Wait),
-        5 => Just(Action::Again),
-        9 => epochs,
-        3 => any::<[u8; 2]>().prop_map(|[a, b]| Action::BothOrders { a, b }),
+        200 => call,
+        22 => (0u8..WAITS.len() as u8 - 4).prop_map(Action::Wait),
+        4 => (0u8..WAITS.len() as u8).prop_map(Action::Wait),
+        1 => Just(Action::Slots),
+        12 => Just(Action::Again),
+        20 => epochs,
+        10 => any::<[u8; 2]>().prop_map(|[a, b]| Action::BothOrders { a, b }),
     ]
 }
 
 /// A case: how it begins, and what is done then.
 pub fn case() -> impl Strategy<Value = (Setup, Vec<Action>)> {
-    (setup(), prop::collection::vec(action(), 20..=140))
+    (setup(), prop::collection::vec(action(), 30..=260))
 }

@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use run::{Run, Stats};
 
 /// Steps of the normal run and of the long one; `DATAGALAX_STEPS` says another number.
-const NORMAL: u64 = 3_000;
+const NORMAL: u64 = 5_000;
 const LONG: u64 = 200_000;
 /// Steps that every case takes: it begins with a few epochs.
 const LEAST: u64 = 60;
@@ -25,8 +25,7 @@ const LEAST: u64 = 60;
 fn no_instruction_is_forgotten() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/datagalax/idl/datagalax.json");
     let idl = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    // The instructions are the only things whose names stand in snake case next to a one-byte discriminator; the list of them is
-    // read from the source of the program instead, where each has its number.
+    // Each has its number in the program's source.
     let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/datagalax/src/lib.rs"))
         .unwrap_or_else(|e| panic!("lib.rs: {e}"));
     let mut declared = BTreeSet::new();

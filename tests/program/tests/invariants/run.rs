@@ -1,6 +1,6 @@
 //! A world and its model, stepped together.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, env, fmt::Write};
 
 use datagalax::{
     error::DatagalaxError,
@@ -22,7 +22,7 @@ use crate::{
     actions::{self, Action},
     calls::Calls,
     compare::Compare,
-    model::{Grid, Model, Money, Op, Tickets, Vault},
+    model::{Block, Grid, Model, Money, Op, Tickets, Vault},
     people::{PURSE, People},
 };
 
@@ -36,6 +36,8 @@ pub struct Setup {
     pub checkers: u8,
     /// Providers with one to three containers each.
     pub providers: u8,
+    /// Blocks.
+    pub blocks: u8,
     /// Whether the breaker of the vaults is tight.
     pub tight: bool,
     /// Whether what rates and seats pay is bounded.
@@ -95,6 +97,8 @@ pub struct Run {
     pub given: u32,
     /// Steps since the books were last added up.
     unbooked: u32,
+    /// Whether every step is printed.
+    traced: bool,
 }
 
 /// The longest a settled network can be left alone: vesting ends.
@@ -166,7 +170,16 @@ impl Run {
             vaults: [Vault::default(), Vault::default(), Vault::default()],
             wallets,
         };
-        let mut run = Self { world, model, people, stats: Stats::default(), last: None, given: 0, unbooked: 0 };
+        let mut run = Self {
+            world,
+            model,
+            people,
+            stats: Stats::default(),
+            last: None,
+            given: 0,
+            unbooked: 0,
+            traced: env::var_os("DATAGALAX_TRACE").is_some(),
+        };
         run.count("initialize_network", true);
         run.world.forgetful = true;
         run.set_up(setup);
@@ -218,6 +231,13 @@ impl Run {
         for op in all {
             self.step(&op);
         }
+        // A second block before the first is full: the program would not, but what follows is the same.
+        for _ in 1..setup.blocks {
+            self.world.grown_block_regardless();
+            let lanes = [None, None];
+            let rows = BTreeMap::new();
+            self.model.blocks.push(Block { grown: 4, rows, seated_from: None, last_tallied: None, lanes });
+        }
         self.epoch(0, 0);
         for n in 0..setup.providers {
             for gpus in 1..=1 + n % 3 {
@@ -227,7 +247,7 @@ impl Run {
                     by,
                     id: (u32::from(n), self.given),
                     class: u16::from(gpus % 2),
-                    block: 0,
+                    block: u32::from(gpus % setup.blocks),
                     gpus,
                     operator: self.people.pick(17),
                     price: 36 * ATH + 7,
@@ -272,6 +292,9 @@ impl Run {
 
     fn send(&mut self, op: &Op, instructions: &[Instruction]) -> bool {
         (self.model.now, self.model.slot) = (self.world.now(), self.world.slot());
+        if self.traced {
+            eprintln!("{} {op:?}", self.model.now);
+        }
         let mut next = self.model.clone();
         let predicted = next.apply(op);
         let name = actions::name(op);
@@ -360,6 +383,10 @@ impl Run {
     pub fn act(&mut self, action: &Action) {
         match action {
             Action::Wait(n) => self.wait(WAITS[usize::from(*n) % WAITS.len()]),
+            Action::Slots => {
+                self.world.pass_slots(600);
+                self.wait(0);
+            }
             Action::Again => self.again(),
             Action::Call { what, by, a, b, c } => {
                 // Mostly something that is to be accepted, if a few tries find it.
