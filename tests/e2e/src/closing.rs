@@ -8,7 +8,6 @@ use datagalax::{
 };
 use datagalax_client::{amount::Ath, clock::read_clock, token};
 use serde_json::Value;
-use tokio::process::Command;
 
 use crate::{Books, Deployment, follow::Credited};
 
@@ -28,27 +27,6 @@ pub struct Claim {
     pub after: u64,
 }
 
-/// Runs the `datagalax` command with the provider's hot key and reads its answer.
-async fn datagalax(deployment: &Deployment, command: &str) -> Result<Value> {
-    let output = Command::new(deployment.settings.binaries.join("datagalax"))
-        .args(["--output", "json", "--rpc", &deployment.settings.rpc_url(), "--ws", &deployment.settings.ws_url()])
-        .arg("--keypair")
-        .arg(&deployment.operator_path)
-        .arg("--pending")
-        .arg(deployment.workdir.path().join("provider-pending"))
-        .arg(command)
-        .output()
-        .await
-        .context("cannot start the datagalax command")?;
-    ensure!(
-        output.status.success(),
-        "`datagalax {command}` failed: {}{}",
-        String::from_utf8_lossy(&output.stderr),
-        String::from_utf8_lossy(&output.stdout)
-    );
-    serde_json::from_slice(&output.stdout).with_context(|| format!("`datagalax {command} --output json` did not print JSON"))
-}
-
 /// Claims the container's reward into vesting and withdraws what vests at once with the `datagalax` command, as its provider would.
 ///
 /// # Errors
@@ -57,13 +35,13 @@ pub async fn claim(deployment: &Deployment, credited: &Credited) -> Result<Claim
     let wallet = token::associated_account(&deployment.payout, &deployment.mint);
     let balance = || async { Ok::<_, anyhow::Error>(deployment.reader.token_balance(&wallet).await?.unwrap_or(0)) };
     let before = balance().await?;
-    let said = datagalax(deployment, "claim").await?;
+    let said = deployment.datagalax("provider-operator", &["claim"]).await?;
     let signature = find_signature(&said).context("`datagalax claim` named no signature")?;
     let granted = deployment.reader.provider(deployment.provider).await?.claimed;
     // The next tally may have credited more before the claim; it can only be more.
     ensure!(granted >= credited.row.accrued, "granted were {granted} of at least {} accrued", credited.row.accrued);
 
-    let said = datagalax(deployment, "withdraw").await?;
+    let said = deployment.datagalax("provider-operator", &["withdraw"]).await?;
     let withdrawal = find_signature(&said).context("`datagalax withdraw` named no signature")?;
     let after = balance().await?;
     let paid = after.saturating_sub(before);

@@ -78,8 +78,6 @@ pub struct Deployment {
     pub provider: u32,
     /// Wallet that rewards go to.
     pub payout: Address,
-    /// Provider's hot key file.
-    pub operator_path: PathBuf,
     /// The checkers.
     pub checkers: Vec<CheckerNode>,
     /// The agent's process.
@@ -94,7 +92,6 @@ struct Keys {
     authority: Arc<Keypair>,
     owner: Arc<Keypair>,
     operator: Keypair,
-    operator_path: PathBuf,
     payout: Keypair,
     host: Keypair,
     host_path: PathBuf,
@@ -106,7 +103,6 @@ struct Keys {
 impl Keys {
     fn create(workdir: &Workdir, checkers: u32) -> Result<Self> {
         let new = |name: &str| workdir.new_key(name);
-        let (operator_path, operator) = new("provider-operator")?;
         let (host_path, host) = new("container-operator")?;
         let (keeper_path, keeper) = new("keeper")?;
         let checkers = (0..checkers)
@@ -115,8 +111,7 @@ impl Keys {
         Ok(Self {
             authority: Arc::new(new("authority")?.1),
             owner: Arc::new(new("provider-owner")?.1),
-            operator,
-            operator_path,
+            operator: new("provider-operator")?.1,
             payout: new("payout")?.1,
             host,
             host_path,
@@ -257,7 +252,6 @@ impl Deployment {
             checkers.push(CheckerNode { id, process: start_checker(&settings, &workdir, id, key_path)? });
         }
         let payout = keys.payout.pubkey();
-        let operator_path = keys.operator_path.clone();
         Ok(Self {
             settings,
             workdir,
@@ -268,7 +262,6 @@ impl Deployment {
             container,
             provider: 0,
             payout,
-            operator_path,
             checkers,
             agent,
             keeper,

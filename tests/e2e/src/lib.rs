@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod closing;
+mod command;
 pub mod daemon;
 pub mod deployment;
 pub mod follow;

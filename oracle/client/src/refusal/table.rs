@@ -32,7 +32,7 @@ const DATAGALAX: &[(&str, &str, &str)] = &[
     ("NoFreeRow", "The block has no free row: name another block", "Create a block with `datagalax block create`"),
     ("BadEndpoint", "The endpoint must be 1 to 128 bytes of UTF-8", "Give a shorter URL, such as http://host:port"),
     ("BadContainer", "A field of the container is out of its range", "Check units (1 to 255), latitude (-90 to 90) and longitude (-180 to 180)"),
-    ("BadTicketCount", "The number of tickets must be 1 to 200 a call, and the set holds at most 150,000", "Ask for fewer tickets at a time"),
+    ("BadTicketCount", "The number of tickets must be 1 to 150 a call, and the set holds at most 150,000", "Ask for fewer tickets at a time"),
     ("WrongEpoch", "The epoch is not the one the clock is in", "Try again: the epoch turned meanwhile"),
     ("NotAdvanced", "The network has not advanced to an epoch yet: advance first", "Start a keeper, or wait until one has advanced the epoch"),
     ("AlreadyAdvanced", "The epoch was advanced to already", "Nothing to do: somebody was faster"),
