@@ -231,6 +231,15 @@ fn a_treasury_must_be_a_token_account_of_the_mint_when_it_is_applied() {
     for account in [own, old, addresses::vault(Vault::Rewards)] {
         world.refused(instructions::apply_proposal(&account), &[], "WrongAccount");
     }
+    // The network's own accounts, whose ledgers would not book what is paid to them.
+    let odd = world.put_token_account(&mint, &addresses::network(), 0, "odd");
+    for treasury in [addresses::vault(Vault::Stake), addresses::vault(Vault::Rewards), odd] {
+        let mut world = world.clone();
+        let proposal = Proposal { treasury, ..unchanged(&world) };
+        propose(&mut world, proposal);
+        world.wait_until(world.network().pending_at);
+        world.refused(instructions::apply_proposal(&treasury), &[], "WrongAccount");
+    }
     // One that is closed by now, and a mint, whose bytes read as something else.
     let proposal = Proposal { treasury: own, ..unchanged(&world) };
     propose(&mut world, proposal);

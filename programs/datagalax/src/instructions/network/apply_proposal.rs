@@ -21,12 +21,13 @@ pub struct ApplyProposal {
 
 /// Specification
 /// 1. Anybody may call, once the time lock of what is pending has run out.
-/// 2. It is still within bounds; the treasury is a token account of the mint.
+/// 2. It is still within bounds; the treasury is a token account of the mint, and not the network's own.
 /// 3. Lengths change at the next boundary, vesting terms the next day, the rest now; what is fixed already (rates and thresholds
 ///    of the current epoch, prices of tickets and leases, unlock times) keeps what it was fixed to.
 #[inline(never)]
 pub fn apply_proposal(ctx: &mut Context<ApplyProposal>) -> Result<()> {
     let now = now()?;
+    let own = *ctx.accounts.network.address();
     let network = &mut *ctx.accounts.network;
     // 1.
     require!(network.pending_at != 0, DatagalaxError::NothingPending);
@@ -37,6 +38,8 @@ pub fn apply_proposal(ctx: &mut Context<ApplyProposal>) -> Result<()> {
     proposal.validate()?;
     let treasury = &ctx.accounts.treasury;
     require!(*treasury.address() == proposal.treasury && treasury.mint() == network.mint, DatagalaxError::WrongAccount);
+    // A vault as the treasury would swallow what is paid to it: its ledger books no such transfer.
+    require!(treasury.owner() != own, DatagalaxError::WrongAccount);
 
     // 3.
     let parameters = &proposal.parameters;
