@@ -218,7 +218,7 @@ pub fn commits(run: &Run, epoch: u32, profile: u8, row: u8) -> Vec<Op> {
         let occupied: Vec<u8> = place.rows.keys().copied().collect();
         let leased = |r: &&u8| place.rows[*r].cap(epoch).is_some();
         let leased: Vec<u8> = occupied.iter().filter(leased).copied().collect();
-        let row = one(if row % 2 == 0 { &occupied } else { &leased }, row).or_else(|| one(&occupied, row)).unwrap_or(0);
+        let row = one(if row.is_multiple_of(2) { &occupied } else { &leased }, row).or_else(|| one(&occupied, row)).unwrap_or(0);
         for (number, seat) in lane.seats.iter().enumerate() {
             let Some(seat) = seat else { continue };
             let Some(checker) = run.model.checkers.get(&seat.checker) else { continue };
@@ -351,7 +351,7 @@ impl Draw<'_> {
     }
 
     fn keeper(&self) -> Option<Pubkey> {
-        if self.c % 4 == 0 { None } else { one(&self.model().keepers.keys().copied().collect::<Vec<_>>(), self.c) }
+        if self.c.is_multiple_of(4) { None } else { one(&self.model().keepers.keys().copied().collect::<Vec<_>>(), self.c) }
     }
 
     /// Some tickets in a state of a checker, or one of anybody's.
@@ -390,7 +390,7 @@ impl Draw<'_> {
             1 => parameters.breaker_limits = [[1 << 56; 3], [(b + 1) * ATH; 3]][usize::from(self.c % 2)],
             2 => vesting = other_terms(self.b),
             4 => guardian = self.person(self.b),
-            5 => treasury = if self.c % 2 == 0 { People::other_treasury(&self.run.world.mint) } else { treasury },
+            5 => treasury = if self.c.is_multiple_of(2) { People::other_treasury(&self.run.world.mint) } else { treasury },
             6 => parameters.keeper_fee = b * ATH / 32,
             3 => parameters.ticket_price = (1 + b) * ATH,
             8 => (parameters.max_rate.hi, parameters.max_rate.lo) = (0, u64::MAX / (1 + b)),

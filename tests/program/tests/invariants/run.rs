@@ -439,8 +439,13 @@ impl Run {
     fn drain(&mut self) {
         for _ in 0..20 {
             let due: Vec<Op> = actions::permissionless(self).into_iter().filter(actions::settles).collect();
-            if !due.iter().fold(false, |any, op| self.would(op) && self.step(op) || any) {
+            if due.is_empty() {
                 return;
+            }
+            for op in due {
+                if self.would(&op) {
+                    self.step(&op);
+                }
             }
         }
     }
@@ -507,7 +512,7 @@ pub fn report(epoch: u32, block: u32, seat: u8, profile: u8, row: u8) -> Option<
         // They disagree: tokens, values, no votes.
         11 => perfect.row(row, 100, 100, 1 + seat % 2),
         12 => perfect.row(row, 100 - 7 * seat, 60 + 7 * seat, 9),
-        13 if seat % 2 == 0 => Report::empty(),
+        13 if seat.is_multiple_of(2) => Report::empty(),
         14 => perfect.row(row, 100, 100, 0),
         15 => perfect.row(row, 40 + 5 * seat, 255, if seat < 3 { 9 } else { 8 }),
         _ => perfect,

@@ -275,7 +275,7 @@ impl Row {
                         * Money::from(availability)
                         * Money::from(capacity);
                     let (hi, lo) = (epoch.rate >> 64, epoch.rate & u128::from(u64::MAX));
-                    let pay = weight * hi + (weight * lo >> 64);
+                    let pay = weight * hi + ((weight * lo) >> 64);
                     judged.credited = most.map_or(pay, |m| m.min(pay));
                     self.accrued += judged.credited;
                 }
