@@ -1,7 +1,8 @@
 //! What is done to an honest call.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::offset_of, ops::Range};
 
+use datagalax::state::{Block, Lane, Row, Seat};
 use datagalax_program_tests::{
     World,
     addresses::{CLOCK, INSTRUCTIONS, SLOT_HASHES, SYSTEM_PROGRAM, TOKEN_2022, TOKEN_PROGRAM},
@@ -163,6 +164,24 @@ fn change_accounts(random: &mut Random, pool: &Pool, accounts: &mut Vec<AccountM
     }
 }
 
+/// Where the fields lie that are read most: the head; in a block also a lane's or a seat's head, and the rows that are occupied.
+fn hot_part(random: &mut Random, length: usize) -> Range<usize> {
+    if length != size_of::<Block>() {
+        return 0..length.min(256);
+    }
+    let lane = offset_of!(Block, lanes) + random.below(2) * size_of::<Lane>();
+    let seat = lane + offset_of!(Lane, committee) + random.below(5) * size_of::<Seat>();
+    match random.below(6) {
+        0 => 0..offset_of!(Block, lanes),
+        1 => lane..lane + offset_of!(Lane, committee),
+        2 => seat..seat + offset_of!(Seat, availability),
+        _ => {
+            let row = offset_of!(Block, rows) + random.below(8) * size_of::<Row>();
+            row..row + size_of::<Row>()
+        }
+    }
+}
+
 /// Whose accounts are written over: sysvars and programs are the runtime's, which nobody forges.
 const WRITABLE: [Pubkey; 2] = [datagalax::ID, TOKEN_PROGRAM];
 
@@ -197,11 +216,10 @@ fn write_account(random: &mut Random, world: &World, case: &mut Case) {
                 random.scribble(body);
             }
         }
-        // The heads of accounts and of tickets lie there.
         10..=13 => {
-            let length = body.len().min(256);
+            let hot = hot_part(random, body.len());
             for _ in 0..=random.below(6) {
-                random.scribble(&mut body[..length]);
+                random.scribble(&mut body[hot.clone()]);
             }
         }
         14 => (0..=random.below(16)).for_each(|_| random.flip(body)),
