@@ -27,16 +27,16 @@ pub struct VaultLedger {
     pub total_out: u64,
     /// Hour (unix time / 3,600) of the newest entry of `hourly_net`.
     pub window_hour: u64,
-    /// Net outflow by hour % 24, base units: the circuit breaker's window.
-    pub hourly_net: [i64; 24],
+    /// Net outflow by hour % 25, base units: the circuit breaker's window.
+    pub hourly_net: [i64; 25],
     /// Reserved, zero.
-    pub reserved: [u8; 64],
+    pub reserved: [u8; 56],
 }
 
-assert_size!(VaultLedger, 8 + 32 + 5 * 8 + 24 * 8 + 64);
+assert_size!(VaultLedger, 8 + 32 + 5 * 8 + 25 * 8 + 56);
 
-/// Hours of the breaker's window.
-const WINDOW: u64 = 24;
+/// Hours of the breaker's window: the present one and the 24 before it, so that no 24 hours ever see more than the limit.
+const WINDOW: u64 = 25;
 
 impl VaultLedger {
     /// The kind of the stake vault.
@@ -168,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// The window against a list of all flows: what left in this hour and the 23 before it, less what came in.
+        /// The window against a list of all flows: what left in this hour and the 24 before it, less what came in.
         #[test]
         fn the_breaker_counts_a_day(flows in prop::collection::vec((0i64..20_000, any::<bool>(), 0u64..1_000), 1..200), limit in 0u64..20_000) {
             let mut ledger: VaultLedger = Zeroable::zeroed();
@@ -176,7 +176,7 @@ mod tests {
             for (wait, inwards, amount) in flows {
                 now += wait;
                 let hour = now / 3_600;
-                let net: i64 = all.iter().filter(|(h, _)| hour - h < 24).map(|(_, a)| *a).sum();
+                let net: i64 = all.iter().filter(|(h, _)| hour - h < 25).map(|(_, a)| *a).sum();
                 let expected = limit.saturating_sub(net.max(0) as u64);
                 prop_assert_eq!(ledger.room(limit, now), expected);
                 if inwards {

@@ -301,7 +301,7 @@ fn withdraw_tickets_refuses() {
     tight.must(&[one], &[]);
     let one = with(&tight, &[0]);
     tight.refused(one.clone(), &[], "BreakerOpen");
-    tight.set_time(tight.now() + 86_400);
+    tight.set_time(tight.now() + 25 * 3_600);
     tight.must(&[one], &[]);
     tight.check_books();
     Call::new(world, valid, &[]).check();

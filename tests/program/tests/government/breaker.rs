@@ -1,4 +1,6 @@
 //! The circuit breaker: what leaves a vault in 24 hours, less what came in, stays within its limit; the rest waits and is not lost.
+//!
+//! It counts by the hour, the present one and the 24 before it: what left is out of the window after 24 to 25 hours.
 
 use datagalax::state::{Network, Parameters};
 use datagalax_program_tests::{
@@ -34,7 +36,7 @@ fn a_withdrawal_pays_what_fits_and_the_rest_waits() {
     let pay = instructions::withdraw(&world, &addresses::provider(0), Vault::Stake, &provider.to);
     let begin = world.now();
     for (day, paid) in [(0, 100), (1, 200), (2, 250)] {
-        world.set_time(begin + day * 24 * HOUR);
+        world.set_time(begin + day * 25 * HOUR);
         world.run(pay.clone());
         assert_eq!(world.balance(&provider.to), paid * ATH);
         let account = world.provider(0);
@@ -42,8 +44,8 @@ fn a_withdrawal_pays_what_fits_and_the_rest_waits() {
         world.check_books();
         if paid < 250 {
             world.refused(pay.clone(), &[], "BreakerOpen");
-            // To the last second of the hour in which the first payment is 24 hours old.
-            world.set_time(begin + day * 24 * HOUR + 24 * HOUR - 1);
+            // To the last second of the hour that leaves the first payment in the window.
+            world.set_time(begin + day * 25 * HOUR + 25 * HOUR - 1);
             world.refused(pay.clone(), &[], "BreakerOpen");
         }
     }
@@ -65,14 +67,14 @@ fn the_window_rolls_by_the_hour() {
     let rest = pay(&second, &world);
     world.run(rest.clone());
     assert_eq!(world.balance(&second.to), 40 * ATH, "60 went already");
-    world.set_time(begin + 24 * HOUR - 1);
+    world.set_time(begin + 25 * HOUR - 1);
     world.refused(rest.clone(), &[], "BreakerOpen");
-    world.set_time(begin + 24 * HOUR);
+    world.set_time(begin + 25 * HOUR);
     world.run(rest.clone());
     assert_eq!(world.balance(&second.to), 100 * ATH, "the 60 have left the window");
-    world.set_time(begin + 29 * HOUR - 1);
+    world.set_time(begin + 30 * HOUR - 1);
     world.refused(rest.clone(), &[], "BreakerOpen");
-    world.set_time(begin + 29 * HOUR);
+    world.set_time(begin + 30 * HOUR);
     world.run(rest);
     assert_eq!(world.balance(&second.to), 140 * ATH, "and now the 40");
     world.check_books();
@@ -94,7 +96,7 @@ fn what_comes_in_makes_room_for_as_much() {
     assert_eq!(world.provider(other.id).staked, 30 * ATH);
 
     // What came in leaves the window with its hour like what went out.
-    let later = world.now() + 24 * HOUR;
+    let later = world.now() + 25 * HOUR;
     world.set_time(later);
     world.run(pay);
     assert_eq!(world.balance(&provider.to), 230 * ATH);
@@ -140,7 +142,7 @@ fn tickets_are_paid_whole_or_not_at_all() {
     assert_eq!(world.balance(&stage.checkers[0].to), 100 * ATH);
     let next = instructions::withdraw_tickets(world, &stage.checkers[0], &[0]);
     world.refused(next.clone(), &[], "BreakerOpen");
-    world.set_time(later + 24 * HOUR);
+    world.set_time(later + 25 * HOUR);
     world.run(next);
     assert_eq!(world.balance(&stage.checkers[0].to), 200 * ATH);
     world.check_books();
@@ -178,7 +180,7 @@ fn all_that_the_rewards_vault_owes_shares_one_limit() {
     assert_eq!(world.tickets()[1].accrued, accrued - 20 * ATH);
     assert_eq!(world.checker(1).claimed, 20 * ATH);
     world.check_books();
-    world.set_time(later + 24 * HOUR);
+    world.set_time(later + 25 * HOUR);
     world.run(other);
     assert_eq!(world.balance(&stage.checkers[1].to), accrued);
     assert_eq!(world.tickets()[1].accrued, 0);
@@ -197,7 +199,7 @@ fn the_escrow_vault_has_its_limit_too() {
     world.run(pay.clone());
     assert_eq!(world.balance(&user.from), purse + 150_000);
     world.refused(pay.clone(), &[], "BreakerOpen");
-    world.set_time(later + 24 * HOUR);
+    world.set_time(later + 25 * HOUR);
     world.run(pay.clone());
     assert_eq!(world.balance(&user.from), purse + refund);
     assert!(refund > 150_000 && refund <= 300_000);

@@ -254,9 +254,9 @@ fn the_breaker_pays_what_fits_and_the_rest_waits() {
     world.check_books();
     let more = instructions::withdraw(world, &addresses::provider(0), Vault::Rewards, &provider.to);
     world.refused(more, &[], "BreakerOpen");
-    world.set_time(world.now() + 86_400);
+    world.set_time(world.now() + 25 * 3_600);
     assert_eq!(withdrawn(world, provider), 100 * ATH);
-    world.set_time(world.now() + 86_400);
+    world.set_time(world.now() + 25 * 3_600);
     assert_eq!(withdrawn(world, provider), vested(granted, 3) - 200 * ATH);
     world.check_books();
 }
@@ -359,7 +359,7 @@ fn the_breaker_leaves_seat_pay_with_the_first_ticket() {
     assert_eq!(world.checker(0).claimed, 60 * ATH);
     world.check_books();
     world.refused(claim.clone(), &[], "BreakerOpen");
-    world.set_time(world.now() + 86_400);
+    world.set_time(world.now() + 25 * 3_600);
     world.run(claim);
     assert_eq!((world.balance(&checkers[0].operator_account), world.balance(&checkers[0].to)), (10 * ATH, 90 * ATH));
     world.check_books();

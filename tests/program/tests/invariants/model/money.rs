@@ -23,7 +23,7 @@ pub const ESCROW: usize = 2;
 impl Vault {
     fn room(&self, limit: Money, now: i64) -> Money {
         let hour = now / 3_600;
-        let net: i128 = self.flows.iter().filter(|(h, _)| hour - h < 24).map(|(_, a)| *a).sum();
+        let net: i128 = self.flows.iter().filter(|(h, _)| hour - h < 25).map(|(_, a)| *a).sum();
         limit.saturating_sub(net.max(0) as Money)
     }
 }
