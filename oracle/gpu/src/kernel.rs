@@ -57,7 +57,15 @@ pub(crate) fn digests(isa: Isa, seed: &Digest, size: &WorkSize, columns: &Rows, 
 }
 
 /// The products of rows `first..first + values.len() / columns` in `values`, and their digests.
-pub(crate) fn fill(isa: Isa, seed: &Digest, size: &WorkSize, columns: &Rows, first: u32, values: &mut [i32], out: &mut [Digest]) {
+pub(crate) fn fill(
+    isa: Isa,
+    seed: &Digest,
+    size: &WorkSize,
+    columns: &Rows,
+    first: u32,
+    values: &mut [i32],
+    out: &mut [Digest],
+) {
     let width = size.columns as usize;
     let mut a = Rows::new(size.inner as usize, PANEL.min(out.len()));
     let stream = Stream::new(seed, Factor::A);

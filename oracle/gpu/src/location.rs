@@ -132,7 +132,9 @@ mod tests {
         assert_eq!(frankfurt.distance_km(&frankfurt), 0.0);
         assert!((at(9_000, 0).distance_km(&at(-9_000, 0)) - 20_015.1).abs() < 0.1);
         assert!((at(0, -18_000).distance_km(&at(0, 18_000))).abs() < 1e-6, "one meridian, two names");
-        assert!(Position::new(9_001, 0).is_err() && Position::new(0, -18_001).is_err() && Position::new(0, i16::MIN).is_err());
+        assert!(
+            Position::new(9_001, 0).is_err() && Position::new(0, -18_001).is_err() && Position::new(0, i16::MIN).is_err()
+        );
     }
 
     #[test]

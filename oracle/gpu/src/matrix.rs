@@ -43,7 +43,9 @@ impl Stream {
             Factor::A => b"A",
             Factor::B => b"B",
         };
-        Self::keyed(Sha256::new().chain_update(b"datagalax:matrix:v1").chain_update(seed).chain_update(tag).finalize().into())
+        Self::keyed(
+            Sha256::new().chain_update(b"datagalax:matrix:v1").chain_update(seed).chain_update(tag).finalize().into(),
+        )
     }
 
     /// The stream whose keys are words 0 and 1 of a digest.

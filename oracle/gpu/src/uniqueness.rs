@@ -128,7 +128,8 @@ fn shared_timing(observations: &[Observation]) -> Vec<Finding> {
 /// How much slower each container was at each beacon than it usually is, as a ratio, less what all containers had in common
 /// there: when the checker itself saw the slot late, everybody looks quick.
 fn deviations(observations: &[Observation]) -> Vec<BTreeMap<u64, f64>> {
-    let usual = |times: &BTreeMap<u64, u64>| median(times.values().map(|time| *time as f64).collect()).unwrap_or(1.0).max(1.0);
+    let usual =
+        |times: &BTreeMap<u64, u64>| median(times.values().map(|time| *time as f64).collect()).unwrap_or(1.0).max(1.0);
     let mut relative: Vec<BTreeMap<u64, f64>> = observations
         .iter()
         .map(|o| {
@@ -141,8 +142,11 @@ fn deviations(observations: &[Observation]) -> Vec<BTreeMap<u64, f64>> {
         by_slot.entry(*slot).or_default().push(*ratio);
     }
     // With fewer the common part cannot be told from the two themselves.
-    let common: BTreeMap<u64, f64> =
-        by_slot.into_iter().filter(|(_, ratios)| ratios.len() >= 8).filter_map(|(slot, r)| Some((slot, median(r)?))).collect();
+    let common: BTreeMap<u64, f64> = by_slot
+        .into_iter()
+        .filter(|(_, ratios)| ratios.len() >= 8)
+        .filter_map(|(slot, r)| Some((slot, median(r)?)))
+        .collect();
     for (slot, ratio) in relative.iter_mut().flatten() {
         *ratio -= common.get(slot).copied().unwrap_or(1.0);
     }

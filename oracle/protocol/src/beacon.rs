@@ -286,7 +286,5 @@ pub fn contradicts(one: &Envelope, other: &Envelope) -> bool {
     };
     let about = |e: &Envelope| (e.version, e.genesis_hash, e.program, e.subject, e.epoch, e.signer);
     let (Some(a), Some(b)) = (read(one), read(other)) else { return false };
-    about(one) == about(other)
-        && (a.slot, a.slot_hash, a.workload) == (b.slot, b.slot_hash, b.workload)
-        && a.root != b.root
+    about(one) == about(other) && (a.slot, a.slot_hash, a.workload) == (b.slot, b.slot_hash, b.workload) && a.root != b.root
 }

@@ -16,10 +16,10 @@ const COLUMNS: u32 = 1 << 15;
 const ROW_STEP: u64 = 128;
 /// Rows of the left matrix that a device expands at once.
 pub(crate) const PANEL: u64 = 1 << 13;
-/// Walks on GPUs: 2^32 reads in all, a second or less of random reads on a card, 4,096 recomputed cells per opened walker.
+/// Walks on GPUs: 2^33 reads in all, a second or so of random reads on a card, 8,192 recomputed cells per opened walker.
 const WALKERS: u32 = 1 << 20;
 /// Steps of each.
-const STEPS: u32 = 1 << 12;
+const STEPS: u32 = 1 << 13;
 
 /// What a beacon demands of a container, from its class on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +120,7 @@ impl Demand {
     /// # Errors
     /// Too many passes.
     pub fn cpu(passes: u16) -> Result<Workload, PlanError> {
-        let workload =
-            Workload { size: crate::challenge::CPU_SIZE, passes, walkers: 1 << 8, steps: 1 << 8, devices: 1 };
+        let workload = Workload { size: crate::challenge::CPU_SIZE, passes, walkers: 1 << 8, steps: 1 << 8, devices: 1 };
         workload.check()?;
         Ok(workload)
     }
@@ -141,9 +140,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What a large card needs for half a minute: 2^54 operations, 512 GiB, 16 GiB on the host, 2^34 reads.
+    /// What 64 large cards need for half a minute: 2^61 operations, 512 GiB of each, 16 GiB on the host, 2^34 reads each.
     fn default() -> Self {
-        Self { operations: 1 << 54, device_memory: 1 << 39, host_memory: 1 << 34, reads: 1 << 34 }
+        Self { operations: 1 << 61, device_memory: 1 << 39, host_memory: 1 << 34, reads: 1 << 34 }
     }
 }
 
@@ -198,15 +197,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The times of a workload on a container of which one device does `reference` operations per second: twice the expected
-    /// time and the allowance make the deadline, so that whoever misses it would score less than 50 percent, the least that
-    /// pays (protocol section 5). At most [`MAX_DEADLINE_MS`]; a reference of zero gets that.
+    /// The times of a workload on a container of which one device does `reference` operations per second. The deadline is one
+    /// and a half times the expected time, and the allowance: whoever does two thirds of the reference or less has no answer,
+    /// so that one card cannot serve two registrations one after the other and be paid for both. At most [`MAX_DEADLINE_MS`]; a reference of zero gets that.
     pub fn of(workload: &Workload, reference: u64, allowance: Duration) -> Self {
         let most = Duration::from_millis(u64::from(MAX_DEADLINE_MS));
         let per_device = u128::from(workload.operations() / u64::from(workload.devices.max(1)));
         let nanos = (per_device * 1_000_000_000).checked_div(u128::from(reference));
         let expected = nanos.and_then(|n| u64::try_from(n).ok()).map_or(most, Duration::from_nanos).min(most);
-        Self { expected, allowance, deadline: expected.saturating_mul(2).saturating_add(allowance).min(most) }
+        Self { expected, allowance, deadline: (expected * 3 / 2).saturating_add(allowance).min(most) }
     }
 
     /// The deadline as a request carries it.

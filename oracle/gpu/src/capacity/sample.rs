@@ -182,9 +182,8 @@ fn same_places(workload: &Workload, request: &SampleRequest, opened: &[DeviceOpe
     let devices = request.devices();
     let same = devices.iter().eq(opened.iter().map(|device| &device.device));
     let passes = opened.iter().all(|device| device.pass_roots.len() == usize::from(workload.passes));
-    let rows = opened.iter().flat_map(|d| {
-        d.rows.iter().map(|row| RowAt { device: d.device, pass: row.pass, row: row.row.index })
-    });
+    let rows =
+        opened.iter().flat_map(|d| d.rows.iter().map(|row| RowAt { device: d.device, pass: row.pass, row: row.row.index }));
     let walks = opened.iter().flat_map(|d| d.walks.iter().map(|walk| WalkAt { device: d.device, walker: walk.walker }));
     let same = same && passes && rows.eq(request.rows.iter().copied()) && walks.eq(request.walks.iter().copied());
     if same { Ok(()) } else { Err(SampleError::WrongPlaces) }
