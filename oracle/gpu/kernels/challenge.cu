@@ -64,26 +64,30 @@ KERNEL expand(u64 *out, u64 key0, u64 key1, u32 first, u32 rows, u32 inner, u32 
 
 #ifndef DATAGALAX_EMULATED
 
+DEVICE u32 shared_address(const signed char *pointer) {
+    u32 address;
+    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(address) : "l"(pointer));
+    return address;
+}
+
 // Four 8 x 16-byte matrices; lane l gives the address of row l % 8 of matrix l / 8, and receives of matrix i in r[i] bytes
 // 4 * (l % 4) .. + 3 of row l / 4.
 DEVICE void load_matrices(u32 r[4], const signed char *shared_row) {
-    u32 address = (u32)__cvta_generic_to_shared(shared_row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
+                 : "r"(shared_address(shared_row))
                  : "memory");
 }
 
 // c (16 x 8 int32) += a (16 x 32 int8) b (32 x 8 int8), modulo 2^32: without .satfinite the sum wraps.
 DEVICE void mma(int c[4], const u32 a[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 DEVICE void copy_async(signed char *shared_to, const signed char *from) {
-    u32 address = (u32)__cvta_generic_to_shared(shared_to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared_address(shared_to)), "l"(from) : "memory");
 }
 
 DEVICE void commit_copies(void) { asm volatile("cp.async.commit_group;" : : : "memory"); }
@@ -291,11 +295,12 @@ KERNEL hash_rows(const int *c, u32 *digests, const u32 *header, u32 rows, u32 co
 
 // ------------------------------------------------------------------------------------------------------------------ walk
 
-// Random walks over the product; a thread a walker.
-KERNEL walk(const int *c, u64 *states, u64 cells, u64 key0, u64 key1, u32 walkers, u32 steps) {
+// `steps` steps of random walks over the product; a thread a walker. The first call begins the walks, the others go on from
+// the states: a card that also draws a screen lets no kernel run for long.
+KERNEL walk(const int *c, u64 *states, u64 cells, u64 key0, u64 key1, u32 walkers, u32 begins, u32 steps) {
     u32 walker = blockIdx.x * blockDim.x + threadIdx.x;
     if (walker >= walkers) return;
-    u64 state = stream_word(key0, key1, walker);
+    u64 state = begins ? stream_word(key0, key1, walker) : states[walker];
     for (u32 step = 0; step < steps; step++) {
         u32 value = (u32)c[__umul64hi(state, cells)];
         state = mix((state ^ value) + GOLDEN);

@@ -107,16 +107,22 @@ impl Rows {
 
 fn fill_row(isa: Isa, width: usize, padded: &mut [i8], sum: &mut i32, stream: &Stream, row: u32) {
     let out = &mut padded[..width];
-    match isa {
+    *sum = match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa` is made by `supported`, which found the features at run time.
         Isa::Avx512Vnni => unsafe { x86::fill_avx512(out, stream, row) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { x86::fill_avx2(out, stream, row) },
-        _ => stream.fill(row, out),
-    }
-    *sum = out.iter().map(|element| i32::from(*element)).sum();
+        _ => fill_and_sum(out, stream, row),
+    };
+}
+
+/// Fills a row and returns the sum of its elements. Inlined into callers that are compiled for wider registers.
+#[inline(always)]
+fn fill_and_sum(out: &mut [i8], stream: &Stream, row: u32) -> i32 {
+    stream.fill(row, out);
+    out.iter().fold(0, |sum, element| sum.wrapping_add(i32::from(*element)))
 }
 
 /// `out[i * stride + j] = a[i] . b[j]` for the rows of `a` from `from` on (`count` of them) and all rows of `b`.
@@ -167,15 +173,15 @@ mod x86 {
     use super::LANES;
     use crate::matrix::Stream;
 
-    /// The same stream, compiled for wider registers.
+    /// The same code, compiled for wider registers.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    pub(super) fn fill_avx512(out: &mut [i8], stream: &Stream, row: u32) {
-        stream.fill(row, out);
+    pub(super) fn fill_avx512(out: &mut [i8], stream: &Stream, row: u32) -> i32 {
+        super::fill_and_sum(out, stream, row)
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn fill_avx2(out: &mut [i8], stream: &Stream, row: u32) {
-        stream.fill(row, out);
+    pub(super) fn fill_avx2(out: &mut [i8], stream: &Stream, row: u32) -> i32 {
+        super::fill_and_sum(out, stream, row)
     }
 
     /// # Safety

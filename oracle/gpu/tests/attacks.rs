@@ -3,6 +3,13 @@
 
 mod simulation;
 
+use datagalax::{
+    constants::ROWS,
+    math::Rate,
+    state::{Block, Row},
+    tally::{Rules, judge_rows, open_lane, settle_seat},
+};
+
 use datagalax_gpu::{
     backend::BackendError,
     beacon,
@@ -161,16 +168,40 @@ fn cached_answers() {
 
 #[test]
 fn a_checker_that_copies_yesterdays_report() {
-    // 256 containers answer with fresh roots; four seats vote with their first bytes, the fifth with yesterday's. A row is
-    // right for a seat only with the token that at least three agree on; under two thirds right is a mark (protocol 5).
+    // 256 live containers answer today's last beacon. Four seats vote with the tokens of its roots, the fifth reveals what
+    // it, or anybody, revealed yesterday. The program's own tally judges them.
     let mut rng = rng();
-    let token = |rng: &mut StdRng| beacon::token(Some(&rng.random()));
-    let rows = 256;
-    let right = (0..rows).filter(|_| token(&mut rng) == token(&mut rng)).count();
-    assert!(right * 3 < rows * 2, "marked");
-    // By chance 1 in 255 fits: a copy earns next to nothing.
-    assert!(right <= 8, "{right} of {rows}");
-    // Yesterday's real proof of the same host says nothing about today's token.
+    let mut report = || -> [u8; ROWS] { std::array::from_fn(|_| beacon::token(Some(&rng.random()))) };
+    let (yesterday, today) = (report(), report());
+    let epoch = 9;
+    let mut block: Box<Block> = bytemuck::zeroed_box();
+    block.rows = [Row { status: Row::LIVE, ..Row::checking(1, 1, 10, 1, 3) }; ROWS];
+    block.live = ROWS as u16;
+    let lane = &mut block.lanes[1];
+    open_lane(lane, epoch, SEATS as u8);
+    for (i, seat) in lane.committee.iter_mut().enumerate() {
+        (seat.slot, seat.checker, seat.revealed) = (i as u32, i as u32, 1);
+        (seat.availability, seat.capacity) = ([100; ROWS], [100; ROWS]);
+        seat.token = if i == 4 { yesterday } else { today };
+    }
+    let rules = Rules {
+        epoch,
+        skipped_from: epoch,
+        rate: Rate { hi: 1, lo: 0 },
+        quorum: 3,
+        condemning: 4,
+        availability_threshold: 80,
+        capacity_threshold: THRESHOLD,
+        breach_threshold: 50,
+        tolerance: 5,
+        tokens_required: true,
+    };
+    judge_rows(&mut block, &rules, ROWS as u16).unwrap();
+    let settled: Vec<_> = block.lanes[1].committee.iter().map(|seat| settle_seat(seat, 1_000_000, 8)).collect();
+    assert!(settled[..4].iter().all(|seat| seat.pay == 1_000_000 && seat.marked == Some(false)), "{settled:?}");
+    // By chance 1 token in 255 fits.
+    assert!(settled[4].pay < 30_000 && settled[4].marked == Some(true), "{settled:?}");
+    // And one host's real proofs of two days have two tokens.
     let (yesterday, today) = (prove(&[1; 32]).root(), prove(&[2; 32]).root());
     assert_ne!(beacon::token(Some(&yesterday)), beacon::token(Some(&today)));
 }

@@ -126,7 +126,7 @@ static signed char tiles[4 * 24576] __attribute__((aligned(128)));
 static struct {
     signed char *a, *b;
     int *c;
-    u32 *digests, header[16], rows, inner, columns, pitch, walkers, steps;
+    u32 *digests, header[16], rows, inner, columns, pitch, walkers, begins, steps;
     u64 *states, keys_a[2], keys_b[2], walk_keys[2];
 } call;
 
@@ -140,7 +140,8 @@ static void run_mma(void) { multiply_mma(call.a, call.b, call.c, call.rows, call
 static void run_dp4a(void) { multiply_dp4a(call.a, call.b, call.c, call.rows, call.columns, call.pitch); }
 static void run_hash(void) { hash_rows(call.c, call.digests, call.header, call.rows, call.columns); }
 static void run_walk(void) {
-    walk(call.c, call.states, (u64)call.rows * call.columns, call.walk_keys[0], call.walk_keys[1], call.walkers, call.steps);
+    u64 cells = (u64)call.rows * call.columns;
+    walk(call.c, call.states, cells, call.walk_keys[0], call.walk_keys[1], call.walkers, call.begins, call.steps);
 }
 
 static void (*kernel)(void);
@@ -207,7 +208,10 @@ int main(void) {
     memset(call.c, 0xa5, cells * 4);
     launch(run_dp4a, (call.rows + 63) / 64 * ((call.columns + 63) / 64), 256);
     print_digests();
-    launch(run_walk, (call.walkers + 127) / 128, 128);
+    /* In two parts. */
+    u32 steps = call.steps;
+    for (call.begins = 1, call.steps = steps / 3; steps; steps -= call.steps, call.begins = 0, call.steps = steps)
+        launch(run_walk, (call.walkers + 127) / 128, 128);
     for (u32 i = 0; i < call.walkers; i++) printf("%016llx\n", call.states[i]);
     return 0;
 }

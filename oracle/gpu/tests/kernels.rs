@@ -15,11 +15,14 @@ use sha2::{Digest as _, Sha256};
 fn emulator() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernel-emulator-{}", std::process::id()));
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (fresh, binary) = (directory.join(std::process::id().to_string()), directory.join("kernel-emulator"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulator.c");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let built = Command::new(compiler).args(["-std=gnu11", "-O2", "-w", "-o"]).arg(&binary).arg(&source).status();
+        let built = Command::new(compiler).args(["-std=gnu11", "-O2", "-w", "-o"]).arg(&fresh).arg(&source).status();
         assert!(built.expect("a C compiler, as the README asks for").success(), "{} does not compile", source.display());
+        // Another run's copy may be running: it keeps what it has open.
+        std::fs::rename(fresh, &binary).unwrap();
         binary
     })
 }

@@ -28,6 +28,9 @@ const SOURCE: &str = include_str!("../../kernels/challenge.cu");
 /// Shared memory of a block of `multiply_mma`: four stages of 128 + 256 rows of 64 bytes. Every card from 8.0 on gives it.
 const MMA_SHARED: u32 = 4 * (128 + 256) * 64;
 
+/// Steps of all walkers in one launch: a fraction of a second on any card. Desktops stop kernels that keep the screen waiting.
+const STEPS_PER_LAUNCH: u32 = 1 << 9;
+
 /// One card.
 pub struct Cuda {
     name: String,
@@ -257,11 +260,17 @@ impl Backend for Cuda {
         let loaded = self.loaded.as_ref().filter(|loaded| loaded.multiplied).ok_or(BackendError::OutOfOrder("walk"))?;
         let cells = loaded.product.len() as u64;
         let mut states = self.stream.alloc_zeros::<u64>(walkers as usize).map_err(&driver)?;
-        let mut launch = self.stream.launch_builder(&self.walk);
-        launch.arg(&loaded.product).arg(&mut states).arg(&cells).arg(&key0).arg(&key1).arg(&walkers).arg(&steps);
-        // SAFETY: the arguments are those of `walk` in kernels/challenge.cu; every cell is below `cells`, and the states are
-        // one a walker.
-        unsafe { launch.launch(grid(u64::from(walkers), 128)) }.map_err(&driver)?;
+        let mut done = 0;
+        while done < steps {
+            let (begins, part) = (u32::from(done == 0), (steps - done).min(STEPS_PER_LAUNCH));
+            let mut launch = self.stream.launch_builder(&self.walk);
+            launch.arg(&loaded.product).arg(&mut states).arg(&cells).arg(&key0).arg(&key1);
+            launch.arg(&walkers).arg(&begins).arg(&part);
+            // SAFETY: the arguments are those of `walk` in kernels/challenge.cu; every cell is below `cells`, and the states
+            // are one a walker.
+            unsafe { launch.launch(grid(u64::from(walkers), 128)) }.map_err(&driver)?;
+            done += part;
+        }
         self.stream.clone_dtoh(&states).map_err(&driver)
     }
 

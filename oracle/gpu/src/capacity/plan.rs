@@ -208,6 +208,11 @@ impl Schedule {
         Self { expected, allowance, deadline: (expected * 3 / 2).saturating_add(allowance).min(most) }
     }
 
+    /// The times of the light workload ([`Demand::light`]): a tenant's own work goes first, so there is half a minute for
+    /// milliseconds of work. What it is scored is not its capacity.
+    pub const LIGHT: Self =
+        Self { expected: Duration::ZERO, allowance: Duration::from_secs(30), deadline: Duration::from_secs(30) };
+
     /// The deadline as a request carries it.
     pub fn deadline_ms(&self) -> u32 {
         u32::try_from(self.deadline.as_millis()).unwrap_or(MAX_DEADLINE_MS).clamp(1, MAX_DEADLINE_MS)
@@ -246,6 +251,19 @@ mod tests {
         Limits::default().check(&Demand::light(64).unwrap()).unwrap();
         assert!(matches!(demand(GIB / 2, 1).workload(), Err(PlanError::TooSmall(85, _))));
         assert!(matches!(Demand::light(65), Err(PlanError::Malformed(_))));
+    }
+
+    #[test]
+    fn the_deadline_is_half_as_long_again_as_the_work() {
+        let workload = Demand::cpu(4).unwrap();
+        let per_second = workload.operations() / 8;
+        let schedule = Schedule::of(&workload, per_second, Duration::from_secs(1));
+        assert_eq!((schedule.expected, schedule.deadline_ms()), (Duration::from_secs(8), 13_000));
+        // Eight devices do eight times the work in the same time.
+        let eight = Schedule::of(&Workload { devices: 8, ..workload }, per_second, Duration::from_secs(1));
+        assert_eq!(eight, schedule);
+        assert_eq!(Schedule::of(&workload, 0, Duration::ZERO).deadline_ms(), MAX_DEADLINE_MS);
+        assert_eq!(Schedule::LIGHT.deadline_ms(), 30_000);
     }
 
     #[test]
