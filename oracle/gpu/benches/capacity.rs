@@ -38,17 +38,17 @@ fn main() {
     let all = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     println!("{all} threads, {}\n", Isa::detect().name());
 
-    println!("one thread                 expand, GB/s    multiply, Gop/s (with expanding A and hashing)");
+    println!("one thread                 allocate and expand B, GB/s    expand A, multiply and hash, Gop/s");
     for isa in Isa::supported() {
         let mut cpu = Cpu::with_isa(isa, threads(1));
         let wide = WorkSize { rows: 1, inner: 1 << 14, columns: 1 << 12 };
-        let expanding = fastest(5, || cpu.load(&[1; 32], &wide).expect("memory"));
+        let expanding = fastest(20, || cpu.load(&[1; 32], &wide).expect("memory"));
         let size = WorkSize { rows: 256, inner: 1 << 12, columns: 1 << 10 };
         cpu.load(&[1; 32], &size).expect("memory");
-        let multiplying = fastest(5, || drop(black_box(cpu.multiply(&[2; 32]))));
+        let multiplying = fastest(20, || drop(black_box(cpu.multiply(&[2; 32]))));
         let bytes = f64::from(wide.inner) * f64::from(wide.columns);
         println!(
-            "{:<26} {:>12.2}    {:>15.1}",
+            "{:<26} {:>27.2}    {:>30.1}",
             isa.name(),
             bytes / expanding.as_secs_f64() / 1e9,
             size.operations() as f64 / multiplying.as_secs_f64() / 1e9
@@ -58,7 +58,7 @@ fn main() {
     let workload = Demand::cpu(4).expect("a workload");
     for n in [1, all.get()] {
         let mut devices: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new(threads(n)))];
-        let proving = fastest(5, || drop(black_box(prove(&workload, &mut devices, threads(n)))));
+        let proving = fastest(20, || drop(black_box(prove(&workload, &mut devices, threads(n)))));
         let rate = workload.operations() as f64 / proving.as_secs_f64() / 1e9;
         println!("\nclass cpu, 4 passes, {n} threads: root after {proving:.1?} ({rate:.0} Gop/s)");
     }
@@ -75,7 +75,7 @@ fn main() {
 
     let leaves = vec![[7; 32]; gpu.size.rows as usize];
     for n in [1, all.get()] {
-        let hashing = fastest(3, || drop(black_box(Tree::of_digests(&leaves, threads(n)))));
+        let hashing = fastest(8, || drop(black_box(Tree::of_digests(&leaves, threads(n)))));
         println!("tree over {} digests, {n} threads: {hashing:.1?}", leaves.len());
     }
 
@@ -91,7 +91,7 @@ fn verifying(name: &str, workload: &Workload, threads: NonZeroUsize) {
     for (rows, walks) in [(1, 0), (8, 0), (24, 0), (24, 2)] {
         let request = capacity::draw(workload, &proof.root(), &Spread { rows, walks }, &[3; 32]);
         let opened = proof.open(&request).expect("an opening");
-        let taken = fastest(3, || capacity::verify(&[1; 32], workload, &request, &opened).expect("a proof"));
+        let taken = fastest(8, || capacity::verify(&[1; 32], workload, &request, &opened).expect("a proof"));
         println!("{name}: verifying {rows} rows and {walks} walks on one core: {taken:.1?}");
     }
 }

@@ -54,8 +54,11 @@ fn a_card_of_half_the_memory() {
     assert!(matches!(refused, ProveError::Backend(BackendError::Memory { .. })), "{refused}");
     // ... and keeping the other half in the host's memory makes the walks late: no answer.
     assert_eq!(capacity_of(Card { held: 0.5, ..Card::REFERENCE }.seconds()), 0);
-    // One that is half as fast again gets 80 percent, not all: the analysis says so, too.
-    assert_eq!(capacity_of(Card { held: 0.5, speed: 1.5 }.seconds()), 80);
+    // Speed does not make up for it: walking is waiting for memory.
+    assert_eq!(capacity_of(Card { held: 0.5, speed: 1.5 }.seconds()), 0);
+    // Of three quarters two thirds of the pay are left, of nine tenths nearly all: what section 6 of the analysis says.
+    assert_eq!(capacity_of(Card { held: 0.75, ..Card::REFERENCE }.seconds()), 66);
+    assert_eq!(capacity_of(Card { held: 0.9, ..Card::REFERENCE }.seconds()), 87);
 }
 
 #[test]

@@ -16,10 +16,10 @@ const COLUMNS: u32 = 1 << 15;
 const ROW_STEP: u64 = 128;
 /// Rows of the left matrix that a device expands at once.
 pub(crate) const PANEL: u64 = 1 << 13;
-/// Walks on GPUs: 2^33 reads in all, a second or so of random reads on a card, 8,192 recomputed cells per opened walker.
+/// Walks on GPUs: 2^34 reads in all, some seconds of random reads on a card, 16,384 recomputed cells per opened walker.
 const WALKERS: u32 = 1 << 20;
 /// Steps of each.
-const STEPS: u32 = 1 << 13;
+const STEPS: u32 = 1 << 14;
 
 /// What a beacon demands of a container, from its class on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

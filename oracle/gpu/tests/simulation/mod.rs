@@ -20,9 +20,9 @@ pub const SEATS: usize = 5;
 /// Least capacity that pays, percent (protocol section 5).
 pub const THRESHOLD: u8 = 50;
 /// What the modelled workload takes a card of the class's reference: multiplying and hashing, then walking.
-pub const MULTIPLYING: f64 = 7.0;
+pub const MULTIPLYING: f64 = 6.0;
 /// Seconds of walking, see above.
-pub const WALKING: f64 = 1.0;
+pub const WALKING: f64 = 2.0;
 /// Taken off every answer's time.
 pub const ALLOWANCE: f64 = 1.0;
 /// How much longer a read takes that goes over the bus to the host's memory.
