@@ -66,7 +66,7 @@ KERNEL expand(u64 *out, u64 key0, u64 key1, u32 first, u32 rows, u32 inner, u32 
 
 DEVICE u32 shared_address(const signed char *pointer) {
     u32 address;
-    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(address) : "l"(pointer));
+    asm("{ .reg .u64 in_shared; cvta.to.shared.u64 in_shared, %1; cvt.u32.u64 %0, in_shared; }" : "=r"(address) : "l"(pointer));
     return address;
 }
 

@@ -49,7 +49,8 @@ pub struct Figures {
     pub devices: Vec<String>,
     /// Whether they are GPUs.
     pub gpu: bool,
-    /// Least free memory of a device before the challenge, in bytes.
+    /// Least free memory of a device before the challenge, in bytes. A class asks for a card's whole memory: whoever has
+    /// the probe's reading puts that here before asking for [`fits`].
     pub memory: u64,
     /// Bytes of each device that the products filled.
     pub filled: u64,

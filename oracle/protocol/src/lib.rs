@@ -3,7 +3,7 @@
 //!
 //! Everything is borsh, which is canonical: one value has one encoding, and trailing bytes are refused.
 //!
-//! A measurement is three exchanges, each a request signed by the checker's operator key and an answer signed by the
+//! A measurement is made of exchanges, each a request signed by the checker's operator key and an answer signed by the
 //! container's:
 //!
 //! | request | answer | path |

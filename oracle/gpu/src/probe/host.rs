@@ -30,6 +30,16 @@ struct Cards {
     watch: xid::Watch,
 }
 
+impl Cards {
+    fn read(&self) -> Result<Vec<GpuMetrics>, ProbeError> {
+        nvml::read(&self.nvml).map_err(|error| {
+            // The driver does not say which card it is about.
+            let lost = self.known.iter().find(|known| nvml::inspect(&self.nvml, known).1.lost);
+            lost.map_or(ProbeError::Driver(error), |lost| ProbeError::CardLost(lost.uuid.clone()))
+        })
+    }
+}
+
 impl HostProbe {
     /// Looks at the host once and fixes its fingerprint.
     ///
@@ -94,7 +104,7 @@ impl HostProbe {
 
 impl Probe for HostProbe {
     fn measure(&self, now: i64) -> Result<Metrics, ProbeError> {
-        let gpus = self.cards.as_ref().map(|cards| nvml::read(&cards.nvml)).transpose()?.unwrap_or_default();
+        let gpus = self.cards.as_ref().map(Cards::read).transpose()?.unwrap_or_default();
         if gpus.len() > MAX_GPUS {
             return Err(ProbeError::TooManyGpus(gpus.len()));
         }
