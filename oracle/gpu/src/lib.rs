@@ -8,7 +8,7 @@
 //! - [`capacity`] is that challenge on all devices of a host at once: planning it, computing it, opening and verifying it.
 //! - [`backend`] are the devices it runs on; all give the same bits.
 //! - [`challenge`] is the single product that a checker can ask for at any time.
-//! - [`score`] turns measured work into percent of a class's reference; [`bench`] measures this machine and says which class
+//! - [`score`] turns measured work into percent of a class's reference; [`mod@bench`] measures this machine and says which class
 //!   it fits and what that would earn.
 //! - [`location`] says where a host can be, by the time that light takes.
 //! - [`uniqueness`] and [`plausibility`] compare what hosts say of themselves; what they find is evidence, never a verdict.

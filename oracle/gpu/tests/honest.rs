@@ -20,7 +20,7 @@ const SPREAD: Spread = Spread { rows: 3, walks: 1 };
 struct Host {
     card: Card,
     place: Position,
-    /// How much longer its line is than the great circle, at least the checkers' margin less than light needs.
+    /// How many times as long as the great circle its line is.
     detour: f64,
 }
 
