@@ -12,10 +12,9 @@ use datagalax_protocol::{
     Digest, OpenedRow, WorkSize,
     merkle::{self, ProofError, Tree},
 };
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::matrix::{Factor, Stream, dot};
+use crate::{kernel, simd::Isa};
 
 /// The most that one challenge may ask of a host; a stranger's number never decides how much is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,18 +117,14 @@ impl Product {
     /// The size exceeds the bounds.
     pub fn compute(seed: &Digest, size: &WorkSize, threads: NonZeroUsize, bounds: &Bounds) -> Result<Self, ChallengeError> {
         bounds.check(size)?;
-        let b = expand_b(seed, size, threads);
+        let isa = Isa::detect();
+        let columns = kernel::expand_columns(isa, seed, size, threads);
         let mut digests = vec![[0u8; 32]; size.rows as usize];
         let share = digests.len().div_ceil(threads.get());
         thread::scope(|scope| {
             for (chunk, first) in digests.chunks_mut(share).zip((0u32..).step_by(share)) {
-                let b = &b;
-                scope.spawn(move || {
-                    let mut row = RowMaker::new(seed, size, b);
-                    for (digest, index) in chunk.iter_mut().zip(first..) {
-                        *digest = row.digest(index);
-                    }
-                });
+                let columns = &columns;
+                scope.spawn(move || kernel::digests(isa, seed, size, columns, first, chunk));
             }
         });
         let tree = Tree::new(&digests);
@@ -171,66 +166,10 @@ pub fn verify(seed: &Digest, size: &WorkSize, root: &Digest, asked: &[u32], open
         merkle::verify(root, size.rows, row.index, &row.digest, &row.proof)
             .map_err(|error| OpenError::Proof { row: row.index, error })?;
     }
-    let b = expand_b(seed, size, NonZeroUsize::MIN);
-    let mut maker = RowMaker::new(seed, size, &b);
-    match opened.iter().find(|row| maker.digest(row.index) != row.digest) {
-        Some(row) => Err(OpenError::WrongValue(row.index)),
+    let isa = Isa::detect();
+    let digests = kernel::digests_of(isa, seed, seed, size, asked);
+    match opened.iter().zip(&digests).find(|(row, digest)| row.digest != **digest) {
+        Some((row, _)) => Err(OpenError::WrongValue(row.index)),
         None => Ok(()),
-    }
-}
-
-/// B by columns.
-fn expand_b(seed: &Digest, size: &WorkSize, threads: NonZeroUsize) -> Vec<i8> {
-    let (inner, columns) = (size.inner as usize, size.columns as usize);
-    let mut b = vec![0i8; inner * columns];
-    let stream = Stream::new(seed, Factor::B);
-    let share = columns.div_ceil(threads.get());
-    thread::scope(|scope| {
-        for (chunk, first) in b.chunks_mut(share * inner).zip((0u32..).step_by(share)) {
-            scope.spawn(move || {
-                for (column, index) in chunk.chunks_mut(inner).zip(first..) {
-                    stream.fill(index, column);
-                }
-            });
-        }
-    });
-    b
-}
-
-/// Makes rows of the product one at a time, in constant memory.
-struct RowMaker<'a> {
-    seed: &'a Digest,
-    size: &'a WorkSize,
-    b: &'a [i8],
-    stream: Stream,
-    a: Vec<i8>,
-    values: Vec<u8>,
-}
-
-impl<'a> RowMaker<'a> {
-    fn new(seed: &'a Digest, size: &'a WorkSize, b: &'a [i8]) -> Self {
-        Self {
-            seed,
-            size,
-            b,
-            stream: Stream::new(seed, Factor::A),
-            a: vec![0; size.inner as usize],
-            values: vec![0; 4 * size.columns as usize],
-        }
-    }
-
-    fn digest(&mut self, index: u32) -> Digest {
-        self.stream.fill(index, &mut self.a);
-        for (value, column) in self.values.as_chunks_mut().0.iter_mut().zip(self.b.chunks(self.a.len())) {
-            *value = dot(&self.a, column).to_le_bytes();
-        }
-        let WorkSize { rows, inner, columns } = self.size;
-        let mut hasher = Sha256::new_with_prefix(b"datagalax:row:v1");
-        hasher.update(self.seed);
-        for number in [*rows, *inner, *columns, index] {
-            hasher.update(number.to_le_bytes());
-        }
-        hasher.update(&self.values);
-        hasher.finalize().into()
     }
 }

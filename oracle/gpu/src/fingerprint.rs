@@ -14,7 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
-use datagalax_protocol::Digest;
+use datagalax_protocol::{Digest, GpuMetrics};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -49,6 +49,11 @@ pub enum FingerprintError {
 }
 
 impl Hardware {
+    /// A host with these cards.
+    pub fn of_cards(gpus: &[GpuMetrics]) -> Self {
+        Self::Gpus(gpus.iter().map(|gpu| gpu.uuid.clone()).collect())
+    }
+
     /// The fingerprint.
     pub fn fingerprint(&self) -> Digest {
         let mut hasher = Sha256::new_with_prefix(b"datagalax:fingerprint:v1");

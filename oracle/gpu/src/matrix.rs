@@ -26,9 +26,12 @@ pub(crate) struct Stream {
     key: [u64; 2],
 }
 
+/// 2^64 over the golden ratio: the step of splitmix64.
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The finaliser of splitmix64, a bijection of 64-bit words.
-#[inline]
-const fn mix(word: u64) -> u64 {
+#[inline(always)]
+pub(crate) const fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)
@@ -40,24 +43,44 @@ impl Stream {
             Factor::A => b"A",
             Factor::B => b"B",
         };
-        let digest = Sha256::new().chain_update(b"datagalax:matrix:v1").chain_update(seed).chain_update(tag).finalize();
+        Self::keyed(
+            Sha256::new().chain_update(b"datagalax:matrix:v1").chain_update(seed).chain_update(tag).finalize().into(),
+        )
+    }
+
+    /// The stream whose keys are words 0 and 1 of a digest.
+    pub(crate) fn keyed(digest: Digest) -> Self {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[8 * at + i]));
         Self { key: [word(0), word(1)] }
     }
 
-    #[inline]
-    const fn word(&self, index: u64) -> u64 {
-        mix(mix(index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.key[0]).wrapping_add(self.key[1]))
+    /// Word number `index`.
+    #[inline(always)]
+    pub(crate) const fn word(&self, index: u64) -> u64 {
+        mix(mix(index.wrapping_mul(GOLDEN) ^ self.key[0]).wrapping_add(self.key[1]))
     }
 
-    /// Fills one row of the stream.
+    /// The stream with these keys.
+    pub(crate) const fn of(key: [u64; 2]) -> Self {
+        Self { key }
+    }
+
+    /// Its keys, for a device that makes the stream itself.
+    pub(crate) const fn key(&self) -> [u64; 2] {
+        self.key
+    }
+
+    /// Fills one row of the stream. Inlined into callers that are compiled for wider registers.
+    #[inline(always)]
     pub(crate) fn fill(&self, row: u32, out: &mut [i8]) {
         let first = u64::from(row).wrapping_mul(out.len().div_ceil(8) as u64);
-        for (chunk, index) in out.chunks_mut(8).zip(first..) {
-            let bytes = self.word(index).to_le_bytes();
-            for (element, byte) in chunk.iter_mut().zip(bytes) {
-                *element = i8::from_le_bytes([byte]);
-            }
+        let (words, tail) = out.as_chunks_mut::<8>();
+        let last = first.wrapping_add(words.len() as u64);
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self.word(first.wrapping_add(i as u64)).to_le_bytes().map(|byte| byte as i8);
+        }
+        for (element, byte) in tail.iter_mut().zip(self.word(last).to_le_bytes()) {
+            *element = byte as i8;
         }
     }
 }

@@ -40,6 +40,18 @@ pub enum Domain {
     OpenRequest = 5,
     /// [`crate::OpenAnswer`]
     OpenAnswer = 6,
+    /// [`crate::BeaconRequest`]
+    BeaconRequest = 7,
+    /// [`crate::BeaconAnswer`]
+    BeaconAnswer = 8,
+    /// [`crate::SampleRequest`]
+    SampleRequest = 9,
+    /// [`crate::SampleAnswer`]
+    SampleAnswer = 10,
+    /// [`crate::InspectionRequest`]
+    InspectionRequest = 11,
+    /// [`crate::InspectionAnswer`]
+    InspectionAnswer = 12,
 }
 
 /// A message that an envelope can carry.

@@ -3,7 +3,7 @@
 //!
 //! Everything is borsh, which is canonical: one value has one encoding, and trailing bytes are refused.
 //!
-//! A measurement is three exchanges, each a request signed by the checker's operator key and an answer signed by the
+//! A measurement is made of exchanges, each a request signed by the checker's operator key and an answer signed by the
 //! container's:
 //!
 //! | request | answer | path |
@@ -11,19 +11,26 @@
 //! | [`LivenessRequest`] | [`LivenessAnswer`] | [`path::LIVENESS`] |
 //! | [`CapacityRequest`] | [`CapacityAnswer`] | [`path::CAPACITY`] |
 //! | [`OpenRequest`] | [`OpenAnswer`] | [`path::OPEN`] |
+//! | [`BeaconRequest`] | [`BeaconAnswer`] | [`path::BEACON`] |
+//! | [`SampleRequest`] | [`SampleAnswer`] | [`path::SAMPLE`] |
+//! | [`InspectionRequest`] | [`InspectionAnswer`] | [`path::INSPECTION`] |
 //!
 //! The rows to open are chosen after the root was signed, so nobody can prepare only those.
 
+pub mod beacon;
 pub mod capacity;
 pub mod envelope;
 pub mod evidence;
+pub mod inspection;
 pub mod liveness;
 pub mod merkle;
 pub mod report;
 
+pub use beacon::{BeaconAnswer, BeaconRequest, DeviceOpening, SampleAnswer, SampleRequest, Workload};
 pub use capacity::{CapacityAnswer, CapacityRequest, OpenAnswer, OpenRequest, OpenedRow, WorkSize};
 pub use envelope::{Context, Domain, Envelope, Expected, Malformed, Nonce, Payload, Refusal};
 pub use evidence::RowEvidence;
+pub use inspection::{GpuDetails, Inspection, InspectionAnswer, InspectionRequest};
 pub use liveness::{GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics};
 pub use report::{ReportValues, RowVote};
 
@@ -35,6 +42,12 @@ pub mod path {
     pub const CAPACITY: &str = "/v1/capacity";
     /// Takes an [`crate::OpenRequest`], answers an [`crate::OpenAnswer`].
     pub const OPEN: &str = "/v1/capacity/open";
+    /// Takes a [`crate::BeaconRequest`], answers a [`crate::BeaconAnswer`].
+    pub const BEACON: &str = "/v1/beacon";
+    /// Takes a [`crate::SampleRequest`], answers a [`crate::SampleAnswer`].
+    pub const SAMPLE: &str = "/v1/beacon/sample";
+    /// Takes an [`crate::InspectionRequest`], answers an [`crate::InspectionAnswer`].
+    pub const INSPECTION: &str = "/v1/inspection";
     /// The content type of every body.
     pub const CONTENT_TYPE: &str = "application/octet-stream";
 }

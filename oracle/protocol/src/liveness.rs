@@ -1,7 +1,7 @@
 //! "Are you there, and what are you?": the metrics of a host, signed by the container's operator key.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Digest,
@@ -31,7 +31,7 @@ pub struct LivenessAnswer {
 }
 
 /// What a host says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Metrics {
     /// Release of the agent.
     pub agent_version: String,
@@ -46,7 +46,7 @@ pub struct Metrics {
 }
 
 /// The machine around the GPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct HostMetrics {
     /// Brand string of the processor.
     pub cpu_model: String,
@@ -75,7 +75,7 @@ pub struct HostMetrics {
 }
 
 /// One GPU. `None` means that the driver does not report it for this card.
-#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct GpuMetrics {
     /// The driver's UUID of the card.
     pub uuid: String,
@@ -111,7 +111,14 @@ impl Payload for LivenessAnswer {
     const DOMAIN: Domain = Domain::LivenessAnswer;
 
     fn check(&self) -> Result<(), Malformed> {
-        let Metrics { agent_version, host, gpus, .. } = &self.metrics;
+        Self::check_metrics(&self.metrics)
+    }
+}
+
+impl LivenessAnswer {
+    /// Checks the documented ranges of metrics, wherever they are carried.
+    pub(crate) fn check_metrics(metrics: &Metrics) -> Result<(), Malformed> {
+        let Metrics { agent_version, host, gpus, .. } = metrics;
         text("agent_version", agent_version)?;
         text("cpu_model", &host.cpu_model)?;
         text("os", &host.os)?;
@@ -131,6 +138,6 @@ impl Payload for LivenessAnswer {
     }
 }
 
-fn text(field: &'static str, value: &str) -> Result<(), Malformed> {
+pub(crate) fn text(field: &'static str, value: &str) -> Result<(), Malformed> {
     if value.len() > MAX_TEXT { Err(Malformed::OutOfRange(field)) } else { Ok(()) }
 }

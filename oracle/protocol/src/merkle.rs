@@ -4,6 +4,8 @@
 //! neither a node nor a shorter tree passes for a leaf or another tree (second preimage). A level's odd last node moves up
 //! unpaired.
 
+use std::{num::NonZeroUsize, thread};
+
 use thiserror::Error;
 
 use crate::{Digest, sha256};
@@ -55,6 +57,35 @@ fn bind(leaves: u32, top: &Digest) -> Digest {
     sha256(&[ROOT, &leaves.to_le_bytes(), top])
 }
 
+/// Below so many hashes a thread costs more than it saves.
+const HASHES_PER_THREAD: usize = 1 << 12;
+
+/// `hash` of each `width` items, in order.
+fn hash_parallel(
+    items: &[Digest],
+    width: usize,
+    threads: NonZeroUsize,
+    hash: impl Fn(&[Digest]) -> Digest + Sync,
+) -> Vec<Digest> {
+    let mut hashed = vec![[0; 32]; items.len().div_ceil(width)];
+    let share = hashed.len().div_ceil(threads.get()).max(HASHES_PER_THREAD);
+    let work = |out: &mut [Digest], items: &[Digest]| {
+        for (out, items) in out.iter_mut().zip(items.chunks(width)) {
+            *out = hash(items);
+        }
+    };
+    if hashed.len() <= share {
+        work(&mut hashed, items);
+        return hashed;
+    }
+    thread::scope(|scope| {
+        for (out, items) in hashed.chunks_mut(share).zip(items.chunks(share * width)) {
+            scope.spawn(|| work(out, items));
+        }
+    });
+    hashed
+}
+
 impl Tree {
     /// The tree over leaves given as bytes. At most `u32::MAX` of them, more are a bug of the caller.
     pub fn new<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> Self {
@@ -69,6 +100,24 @@ impl Tree {
                     odd => odd[0],
                 })
                 .collect();
+            levels.push(std::mem::replace(&mut level, above));
+        }
+        let root = bind(count, level.first().unwrap_or(&[0; 32]));
+        levels.push(level);
+        Self { levels, root }
+    }
+
+    /// The tree over leaves given as digests, hashed on `threads` threads; the same tree as [`Tree::new`] makes. The root of
+    /// a GPU's product lies between two passes of the card, so the host must not take long over it.
+    pub fn of_digests(leaves: &[Digest], threads: NonZeroUsize) -> Self {
+        let count = u32::try_from(leaves.len()).expect("fewer than 2^32 leaves");
+        let mut level = hash_parallel(leaves, 1, threads, |leaves| leaf(&leaves[0]));
+        let mut levels = Vec::new();
+        while level.len() > 1 {
+            let above = hash_parallel(&level, 2, threads, |pair| match pair {
+                [left, right] => node(left, right),
+                odd => odd[0],
+            });
             levels.push(std::mem::replace(&mut level, above));
         }
         let root = bind(count, level.first().unwrap_or(&[0; 32]));
@@ -147,6 +196,19 @@ mod tests {
                 verify(&tree.root(), count, index, &index.to_le_bytes(), &proof).unwrap();
             }
             assert!(tree.proof(count).is_none());
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_the_tree() {
+        for count in [0u32, 1, 2, 3, 4_095, 4_096, 4_097, 20_001] {
+            let leaves: Vec<Digest> = (0..count).map(|i| leaf(&i.to_le_bytes())).collect();
+            let reference = Tree::new(&leaves);
+            for threads in [1, 3, 8] {
+                let tree = Tree::of_digests(&leaves, NonZeroUsize::new(threads).unwrap());
+                assert_eq!(tree.root(), reference.root(), "{count} leaves, {threads} threads");
+                assert_eq!(tree.levels, reference.levels);
+            }
         }
     }
 

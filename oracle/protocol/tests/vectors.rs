@@ -3,8 +3,12 @@
 //! A change of any of them is a change of the protocol and needs another version.
 
 use datagalax_protocol::{
-    CapacityAnswer, CapacityRequest, Context, Envelope, GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics,
-    OpenAnswer, OpenRequest, OpenedRow, Payload, WorkSize, merkle::Tree,
+    BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Context, DeviceOpening, Envelope, GpuDetails, GpuMetrics,
+    HostMetrics, Inspection, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenAnswer,
+    OpenRequest, OpenedRow, Payload, SampleAnswer, SampleRequest, WorkSize, Workload,
+    beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
+    inspection::{GpuProcess, Interface, Virtualisation, Xid},
+    merkle::Tree,
 };
 use serde_json::{Value, json};
 use solana_keypair::Keypair;
@@ -56,11 +60,43 @@ fn vector<P: Payload>(name: &str, payload: &P) -> Value {
     json!({ "name": name, "encoded": hex::encode(envelope.encode()), "digest": hex::encode(envelope.digest()) })
 }
 
+fn inspection() -> Inspection {
+    let details = GpuDetails {
+        compute_capability: Some((9, 0)),
+        clock_max: Some(1_980),
+        pcie_address: Some("00000000:1B:00.0".into()),
+        ecc: Some(true),
+        virtualisation: Some(Virtualisation::PassThrough),
+        xids: vec![Xid { code: 79, seen_at: 1_700_000_001 }],
+        lost: true,
+        processes: vec![GpuProcess { pid: 7, memory: Some(1 << 20), compute: true }],
+        ..GpuDetails::default()
+    };
+    let interface = Interface { name: "eth0".into(), received: 1, sent: 2, errors: 3 };
+    Inspection { metrics: metrics(), details: vec![details], interfaces: vec![interface] }
+}
+
+fn sampled(opened: &OpenedRow) -> DeviceOpening {
+    DeviceOpening {
+        device: 1,
+        pass_roots: vec![[0xa1; 32], [0xa2; 32]],
+        walk_root: [0xb1; 32],
+        proof: vec![[0xc1; 32]],
+        rows: vec![SampledRow { pass: 1, row: opened.clone() }],
+        walks: vec![OpenedWalk { walker: 9, state: 0x0123_4567_89ab_cdef, proof: vec![[0xc2; 32]] }],
+    }
+}
+
 fn vectors() -> Value {
     let tree = Tree::new([b"a", b"b", b"c"]);
     let proof: Vec<_> = tree.proof(2).unwrap().iter().map(hex::encode).collect();
     let size = WorkSize { rows: 256, inner: 512, columns: 128 };
     let opened = OpenedRow { index: 1, digest: [0xd1; 32], proof: vec![[0xe1; 32], [0xe2; 32]] };
+    let workload = Workload { size, passes: 2, walkers: 16, steps: 32, devices: 2 };
+    let beacon =
+        BeaconAnswer { request: [0xab; 32], slot: 1_000, slot_hash: [0x51; 32], workload, root: [9; 32], elapsed_us: 1_234 };
+    let rows = vec![RowAt { device: 1, pass: 1, row: 1 }];
+    let sample = SampleRequest { root: [9; 32], rows, walks: vec![WalkAt { device: 1, walker: 9 }] };
     json!({
         "signer": "ed25519 key from the 32-byte seed 07..07",
         "messages": [
@@ -69,7 +105,13 @@ fn vectors() -> Value {
             vector("CapacityRequest", &CapacityRequest { seed: [6; 32], size, deadline_ms: 5_000 }),
             vector("CapacityAnswer", &CapacityAnswer { request: [0xab; 32], root: [9; 32], elapsed_us: 1_234 }),
             vector("OpenRequest", &OpenRequest { root: [9; 32], rows: vec![1, 200] }),
-            vector("OpenAnswer", &OpenAnswer { request: [0xab; 32], rows: vec![opened] }),
+            vector("OpenAnswer", &OpenAnswer { request: [0xab; 32], rows: vec![opened.clone()] }),
+            vector("BeaconRequest", &BeaconRequest { slot: 1_000, workload, deadline_ms: 13_000 }),
+            vector("BeaconAnswer", &beacon),
+            vector("SampleRequest", &sample),
+            vector("SampleAnswer", &SampleAnswer { request: [0xab; 32], devices: vec![sampled(&opened)] }),
+            vector("InspectionRequest", &InspectionRequest),
+            vector("InspectionAnswer", &InspectionAnswer { request: [0xab; 32], inspection: inspection() }),
         ],
         "merkle": {
             "leaves": ["61", "62", "63"],

@@ -1,0 +1,246 @@
+//! Hosts that look like one another: the same card UUIDs, fingerprints or endpoints, or answers that share their timing.
+//!
+//! None of it is a verdict. UUIDs and fingerprints are a host's own word, and anybody can claim another's; an endpoint may
+//! be a relay's; timing may be shared for an innocent reason. What decides is that everybody is challenged at the same
+//! instant: one card behind two registrations answers one. Each finding carries what it was found in, so that it can be
+//! shown and looked into.
+
+use std::collections::BTreeMap;
+
+use datagalax_protocol::{Digest, GpuMetrics};
+
+/// A container's address.
+pub type Container = [u8; 32];
+
+/// Fewest beacons that two containers must have answered both for their timing to be compared.
+pub const FEWEST_SHARED: usize = 16;
+/// Correlation of timing from which it is a finding, in either direction: two hosts behind one card slow each other down, or
+/// take turns. By chance it comes to this in 16 beacons for about one pair in 10^8.
+pub const STRONG: f64 = 0.95;
+/// Least relative spread of times that can be compared, in parts of the median: below it they are all the same time, and
+/// what is left is the clock.
+const LEAST_SPREAD: f64 = 0.01;
+/// Most containers whose timing is compared pair by pair in one call; a checker has 256 a block.
+pub const MOST_COMPARED: usize = 1_024;
+
+/// What a checker knows of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// The container.
+    pub container: Container,
+    /// The fingerprint it is registered with.
+    pub fingerprint: Digest,
+    /// The UUIDs of its signed metrics.
+    pub uuids: Vec<String>,
+    /// Host and port of its endpoint, without scheme and path.
+    pub endpoint: String,
+    /// Microseconds from a beacon's slot to the root, by slot; only answered ones.
+    pub times_us: BTreeMap<u64, u64>,
+}
+
+impl Observation {
+    /// Takes the UUIDs from signed metrics.
+    pub fn with_cards(self, gpus: &[GpuMetrics]) -> Self {
+        Self { uuids: gpus.iter().map(|gpu| gpu.uuid.clone()).collect(), ..self }
+    }
+}
+
+/// Something that containers have in common and should not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Cards with one UUID in several containers, or twice in one.
+    Uuid {
+        /// The UUID.
+        uuid: String,
+        /// Who reported it, ascending; a container that reported it twice is in here twice.
+        containers: Vec<Container>,
+    },
+    /// Registrations with one fingerprint.
+    Fingerprint {
+        /// The fingerprint.
+        fingerprint: Digest,
+        /// Who registered it, ascending.
+        containers: Vec<Container>,
+    },
+    /// Containers that answer at one address.
+    Endpoint {
+        /// Host and port.
+        endpoint: String,
+        /// Who answers there, ascending.
+        containers: Vec<Container>,
+    },
+    /// Two containers whose answers are slow and fast together, or by turns.
+    Timing {
+        /// The two, ascending.
+        containers: [Container; 2],
+        /// Pearson's correlation of their deviations, -1 to 1.
+        correlation: f64,
+        /// The evidence: slot, and both times in microseconds, of every beacon that both answered.
+        times_us: Vec<(u64, u64, u64)>,
+    },
+}
+
+/// All findings among these containers, in a fixed order. Timing is compared among the first [`MOST_COMPARED`].
+pub fn findings(observations: &[Observation]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let uuids = observations.iter().flat_map(|o| o.uuids.iter().map(|uuid| (uuid.clone(), o.container)));
+    found.extend(shared(uuids).map(|(uuid, containers)| Finding::Uuid { uuid, containers }));
+    let fingerprints = observations.iter().map(|o| (o.fingerprint, o.container));
+    found.extend(shared(fingerprints).map(|(fingerprint, containers)| Finding::Fingerprint { fingerprint, containers }));
+    let endpoints = observations.iter().map(|o| (o.endpoint.to_ascii_lowercase(), o.container));
+    let endpoints = endpoints.filter(|(endpoint, _)| !endpoint.is_empty());
+    found.extend(shared(endpoints).map(|(endpoint, containers)| Finding::Endpoint { endpoint, containers }));
+    found.extend(shared_timing(&observations[..observations.len().min(MOST_COMPARED)]));
+    found
+}
+
+/// The keys that more than one has, with all who have them.
+fn shared<K: Ord>(pairs: impl Iterator<Item = (K, Container)>) -> impl Iterator<Item = (K, Vec<Container>)> {
+    let mut by_key: BTreeMap<K, Vec<Container>> = BTreeMap::new();
+    for (key, container) in pairs {
+        by_key.entry(key).or_default().push(container);
+    }
+    by_key.into_iter().filter(|(_, containers)| containers.len() > 1).map(|(key, mut containers)| {
+        containers.sort_unstable();
+        (key, containers)
+    })
+}
+
+fn shared_timing(observations: &[Observation]) -> Vec<Finding> {
+    let deviations = deviations(observations);
+    let mut found = Vec::new();
+    for (i, (a, a_times)) in observations.iter().zip(&deviations).enumerate() {
+        for (b, b_times) in observations.iter().zip(&deviations).skip(i + 1) {
+            let both: Vec<(u64, f64, f64)> =
+                a_times.iter().filter_map(|(slot, a)| Some((*slot, *a, *b_times.get(slot)?))).collect();
+            if both.len() < FEWEST_SHARED {
+                continue;
+            }
+            let Some(correlation) = correlation(&both).filter(|r| r.abs() >= STRONG) else { continue };
+            let (a, b) = if a.container <= b.container { (a, b) } else { (b, a) };
+            let times_us = both.iter().map(|(slot, ..)| (*slot, a.times_us[slot], b.times_us[slot])).collect();
+            found.push(Finding::Timing { containers: [a.container, b.container], correlation, times_us });
+        }
+    }
+    found
+}
+
+/// How much slower each container was at each beacon than it usually is, as a ratio, less what all containers had in common
+/// there: when the checker itself saw the slot late, everybody looks quick.
+fn deviations(observations: &[Observation]) -> Vec<BTreeMap<u64, f64>> {
+    let usual =
+        |times: &BTreeMap<u64, u64>| median(times.values().map(|time| *time as f64).collect()).unwrap_or(1.0).max(1.0);
+    let mut relative: Vec<BTreeMap<u64, f64>> = observations
+        .iter()
+        .map(|o| {
+            let usual = usual(&o.times_us);
+            o.times_us.iter().map(|(slot, time)| (*slot, *time as f64 / usual)).collect()
+        })
+        .collect();
+    let mut by_slot: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for (slot, ratio) in relative.iter().flatten() {
+        by_slot.entry(*slot).or_default().push(*ratio);
+    }
+    // With fewer the common part cannot be told from the two themselves.
+    let common: BTreeMap<u64, f64> = by_slot
+        .into_iter()
+        .filter(|(_, ratios)| ratios.len() >= 8)
+        .filter_map(|(slot, r)| Some((slot, median(r)?)))
+        .collect();
+    for (slot, ratio) in relative.iter_mut().flatten() {
+        *ratio -= common.get(slot).copied().unwrap_or(1.0);
+    }
+    relative
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+/// Pearson's correlation; `None` when one side hardly varies.
+fn correlation(pairs: &[(u64, f64, f64)]) -> Option<f64> {
+    let count = pairs.len() as f64;
+    let mean = |of: fn(&(u64, f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / count;
+    let (mean_a, mean_b) = (mean(|p| p.1), mean(|p| p.2));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|p| of(p.1 - mean_a, p.2 - mean_b)).sum::<f64>();
+    let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
+    if (aa / count).sqrt() < LEAST_SPREAD || (bb / count).sqrt() < LEAST_SPREAD {
+        return None;
+    }
+    Some(ab / (aa * bb).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn observation(id: u8) -> Observation {
+        Observation { container: [id; 32], fingerprint: [id; 32], endpoint: format!("host{id}:7070"), ..Default::default() }
+    }
+
+    #[test]
+    fn what_is_shared_is_found_with_everybody_who_shares_it() {
+        let mut all: Vec<_> = (0..6).map(observation).collect();
+        assert!(findings(&all).is_empty());
+        all[1].uuids = vec!["GPU-a".into(), "GPU-b".into()];
+        all[4].uuids = vec!["GPU-b".into(), "GPU-c".into(), "GPU-c".into()];
+        all[2].fingerprint = all[5].fingerprint;
+        all[3].endpoint = "HOST0:7070".into();
+        let expected = [
+            Finding::Uuid { uuid: "GPU-b".into(), containers: vec![[1; 32], [4; 32]] },
+            Finding::Uuid { uuid: "GPU-c".into(), containers: vec![[4; 32], [4; 32]] },
+            Finding::Fingerprint { fingerprint: [5; 32], containers: vec![[2; 32], [5; 32]] },
+            Finding::Endpoint { endpoint: "host0:7070".into(), containers: vec![[0; 32], [3; 32]] },
+        ];
+        assert_eq!(findings(&all), expected);
+    }
+
+    #[test]
+    fn hosts_that_take_turns_on_one_card_are_found() {
+        // One of the two gets the card first and needs 8 s, the other waits for it and needs 16; who is first changes.
+        let mut all: Vec<_> = (0..12).map(observation).collect();
+        for slot in 0..24u64 {
+            let first = slot * 7 % 5 % 2;
+            for (i, observation) in all.iter_mut().enumerate() {
+                let noise = (slot * 31 + i as u64 * 17) % 97 * 1_000;
+                let time = match i {
+                    2 => 8_000_000 * (1 + first),
+                    9 => 8_000_000 * (2 - first),
+                    _ => 8_000_000,
+                };
+                observation.times_us.insert(slot, time + noise);
+            }
+        }
+        let found = findings(&all);
+        let [Finding::Timing { containers, correlation, times_us }] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(*containers, [[2; 32], [9; 32]]);
+        assert!(*correlation < -STRONG);
+        assert_eq!(times_us.len(), 24);
+        assert_eq!(times_us[0], (0, all[2].times_us[&0], all[9].times_us[&0]));
+        // Too few beacons to say.
+        for observation in &mut all {
+            observation.times_us.retain(|slot, _| *slot < FEWEST_SHARED as u64 - 1);
+        }
+        assert!(findings(&all).is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn honest_hosts_share_no_timing_even_when_the_checker_is_late(
+            noise in proptest::collection::vec(proptest::collection::vec(0u64..900_000, 24), 12),
+            late in proptest::collection::vec(0u64..2_000_000, 24),
+        ) {
+            let all: Vec<_> = noise.iter().enumerate().map(|(i, noise)| {
+                let mut observation = observation(i as u8);
+                observation.times_us =
+                    (0..24).map(|slot| (slot as u64, 8_000_000 + noise[slot] - late[slot])).collect();
+                observation
+            }).collect();
+            prop_assert_eq!(findings(&all), vec![]);
+        }
+    }
+}
