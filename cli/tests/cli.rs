@@ -33,7 +33,17 @@ fn bad_usage_is_64_and_help_is_0() {
         &["network"],
         &["provider", "stake", "0", "many"],
         &["provider", "stake", "0", "1.0000001"],
-        &["checker", "tickets", "0", "201"],
+        &["checker", "tickets", "0", "151"],
+        // A number of tickets or the slots, not both and not neither.
+        &["checker", "leave", "0"],
+        &["checker", "leave", "0", "--count", "1", "--slots", "3"],
+        &["provider", "unstake", "0"],
+        &["network", "propose", "--vesting", "3000,3000,90,4000"],
+        &["network", "sweep", "--vault", "rewards"],
+        &["class", "update", "1", "--active", "maybe"],
+        &["container", "maintenance", "11111111111111111111111111111111", "--start", "1", "--length", "28801"],
+        &["case", "breach", "11111111111111111111111111111111"],
+        &["withdraw", "--account", "nobody"],
         &["epoch", "show", "-1"],
         &["network", "init"],
         &["class", "create", "--id", "65536", "--name", "x", "--weight", "1", "--reference-throughput", "1"],
@@ -58,7 +68,15 @@ fn bad_usage_is_64_and_help_is_0() {
 fn a_node_that_is_down_is_named_and_nothing_is_written() {
     let home = tempfile::tempdir().unwrap();
     let url = dead_url();
-    for arguments in [&["network", "show"][..], &["epoch", "show"], &["provider", "stake", "0", "1"], &["claim"]] {
+    for arguments in [
+        &["network", "show"][..],
+        &["epoch", "show"],
+        &["provider", "stake", "0", "1"],
+        &["claim"],
+        &["withdraw"],
+        &["network", "propose", "--ticket-price", "1"],
+        &["case", "list"],
+    ] {
         let output = datagalax(home.path(), &[arguments, &["--url", &url]].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = stderr(&output);

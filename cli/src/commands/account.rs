@@ -11,7 +11,7 @@ use crate::{context::Context, report::Report};
 #[derive(Subcommand)]
 pub enum Command {
     /// Close an account that is done with and return its rent to who paid it; a provider's, checker's, indexer's or keeper's own
-    /// key signs, a lease or an epoch may be closed by anybody
+    /// key signs, a lease's user, who paid a case's rent, and 30 days later anybody; an epoch may be closed by anybody
     Close {
         /// Address of a provider's, checker's, indexer's, keeper's, lease's, case's or epoch's account
         address: Address,

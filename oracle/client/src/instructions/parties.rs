@@ -49,7 +49,7 @@ pub fn withdraw(network: &Network, source: &Address, from: Vault, wallet: &Addre
 }
 
 /// Closes an account that is done with; `recipient` is who paid its rent. A provider's, checker's, indexer's or keeper's own key
-/// signs; leases and epochs may be closed by anybody, cases by their payer and later by anybody.
+/// signs; a lease's user and a case's payer, and 30 days later anybody; epochs may be closed by anybody.
 pub fn close_account(signer: &Address, account: &Address, recipient: &Address) -> Instruction {
     build(
         accounts::CloseAccount {
