@@ -75,7 +75,7 @@ async fn a_network_is_governed_and_a_container_leaves() -> Result<()> {
         println!("logs: {}", net.workdir.keep().display());
     }
     let stopped = net.stop().await;
-    outcome.and_then(|_| stopped)
+    outcome.and(stopped)
 }
 
 /// Proposals wait for the time lock; a pause stops what it must and can be ended.
@@ -216,7 +216,7 @@ async fn leases_are_settled_and_cancelled_by_the_keeper() -> Result<()> {
         println!("logs: {}", net.workdir.keep().display());
     }
     let stopped = net.stop().await;
-    outcome.and_then(|_| stopped)
+    outcome.and(stopped)
 }
 
 /// Seconds asked for, the least there is.
