@@ -190,7 +190,24 @@ pub fn adds(op: &Op) -> bool {
 
 /// What of [`permissionless`] is done until nothing of it is due, so that only lasting differences remain.
 pub fn settles(op: &Op) -> bool {
-    !matches!(op, Op::CloseAccount { .. } | Op::VacateRow { .. } | Op::OpenCase { .. })
+    let ends = matches!(op, Op::CloseAccount { .. } | Op::VacateRow { .. } | Op::OpenCase { .. });
+    !ends && !stops(op) && !matches!(op, Op::ReleaseRow { .. })
+}
+
+/// What makes a row earn nothing from now on, in epochs that are not tallied yet as well.
+fn stops(op: &Op) -> bool {
+    matches!(op, Op::CancelLease { .. } | Op::ReportBreach { .. } | Op::CloseCase { .. })
+}
+
+/// Pairs of which the order is meant to matter: what stops a row comes before or after a tally, and before or after tickets move,
+/// of which it needs fifteen; of a breach nobody is paid while a case is pending, and it is not reported of a container that is gone.
+pub fn is_ordered(one: &Op, other: &Op) -> bool {
+    let breach = |op: &Op| matches!(op, Op::ReportBreach { .. });
+    let after = |op: &Op| matches!(op, Op::CloseCase { .. } | Op::ReleaseRow { .. } | Op::VacateRow { .. });
+    let pair = |one: &Op, other: &Op| {
+        matches!(one, Op::TallyBlock { .. } | Op::Churn) && stops(other) || breach(one) && (after(other) || breach(other))
+    };
+    pair(one, other) || pair(other, one)
 }
 
 /// Reveals of every seat that committed for an epoch.
@@ -218,7 +235,8 @@ pub fn commits(run: &Run, epoch: u32, profile: u8, row: u8) -> Vec<Op> {
         let occupied: Vec<u8> = place.rows.keys().copied().collect();
         let leased = |r: &&u8| place.rows[*r].cap(epoch).is_some();
         let leased: Vec<u8> = occupied.iter().filter(leased).copied().collect();
-        let row = one(if row.is_multiple_of(2) { &occupied } else { &leased }, row).or_else(|| one(&occupied, row)).unwrap_or(0);
+        let row =
+            one(if row.is_multiple_of(2) { &occupied } else { &leased }, row).or_else(|| one(&occupied, row)).unwrap_or(0);
         for (number, seat) in lane.seats.iter().enumerate() {
             let Some(seat) = seat else { continue };
             let Some(checker) = run.model.checkers.get(&seat.checker) else { continue };
@@ -234,7 +252,7 @@ pub fn commits(run: &Run, epoch: u32, profile: u8, row: u8) -> Vec<Op> {
 
 /// What anybody may do at this moment and would be done, with no keeper named. Without: advance, draw and what was proposed, which
 /// are boundaries (what happened before them counts differently by intent); withdrawals, where a tight breaker serves first come
-/// first; cancelled leases, breaches and decided cases, after which a row earns nothing in an epoch that was not tallied yet.
+/// first.
 pub fn permissionless(run: &Run) -> Vec<Op> {
     let m = &run.model;
     let mut all = vec![Op::Churn, Op::SweepVault { kind: 0 }, Op::SweepVault { kind: 2 }];
@@ -247,6 +265,8 @@ pub fn permissionless(run: &Run) -> Vec<Op> {
     for (id, lease) in &m.leases {
         all.push(Op::SettleLease { lease: *id });
         all.push(Op::CloseAccount { by: m.payer, target: Target::Lease(*id) });
+        all.push(Op::CancelLease { lease: *id });
+        all.extend((1..12).map(|back| Op::ReportBreach { lease: *id, epoch: epoch.saturating_sub(back) }));
         if lease.started != 0 && m.now >= lease.end() {
             all.push(Op::CloseLease { by: m.payer, lease: *id, not_served: false });
         }
@@ -256,6 +276,8 @@ pub fn permissionless(run: &Run) -> Vec<Op> {
         let row = &m.blocks[container.block as usize].rows[&container.row];
         if let Some(accused) = row.accused {
             all.push(Op::OpenCase { container: *id, epoch: accused.since });
+            all.push(Op::CloseCase { container: *id, epoch: accused.since, keeper: None });
+            all.push(Op::ReleaseRow { container: *id, epoch: accused.since });
         }
     }
     all.extend(m.epochs.keys().map(|e| Op::CloseAccount { by: m.payer, target: Target::Epoch(*e) }));

@@ -420,7 +420,12 @@ impl Run {
         if open.len() < 2 {
             return;
         }
-        let (first, second) = (&open[usize::from(a) % open.len()], &open[usize::from(b) % open.len()]);
+        let one = usize::from(a) % open.len();
+        let other = (one + 1 + usize::from(b) % (open.len() - 1)) % open.len();
+        let (first, second) = (&open[one], &open[other]);
+        if actions::is_ordered(first, second) {
+            return;
+        }
         let one_then_other = |one: &Op, other: &Op| {
             let mut run = self.clone();
             run.step(one);
