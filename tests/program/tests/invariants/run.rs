@@ -92,7 +92,8 @@ pub struct Run {
     pub model: Model,
     pub people: People,
     pub stats: Stats,
-    last: Option<(Op, Vec<Instruction>)>,
+    /// The last operation, its instructions, and whether it was done.
+    last: Option<(Op, Vec<Instruction>, bool)>,
     /// Numbers of fingerprints and nonces given so far.
     pub given: u32,
     /// Steps since the books were last added up.
@@ -286,7 +287,7 @@ impl Run {
         let built = Calls { world: &mut self.world, people: &self.people, model: &self.model }.build(op);
         let Some(instructions) = built else { return false };
         let accepted = self.send(op, &instructions);
-        self.last = Some((op.clone(), instructions));
+        self.last = Some((op.clone(), instructions, accepted));
         accepted
     }
 
@@ -370,10 +371,12 @@ impl Run {
 
     /// Does the last thing again: law 5.
     pub fn again(&mut self) {
-        let Some((op, instructions)) = self.last.clone() else { return };
+        let Some((op, instructions, done)) = self.last.clone() else { return };
         let before = self.world.fingerprint();
         let accepted = self.send(&op, &instructions);
-        if !actions::adds(&op) {
+        self.last = Some((op.clone(), instructions, done || accepted));
+        // What was refused may only have been too early.
+        if done && !actions::adds(&op) {
             self.stats.repeats += 1;
             assert!(!accepted || self.world.fingerprint() == before, "twice did more than once: {op:?}");
         }
