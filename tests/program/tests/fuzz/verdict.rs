@@ -67,6 +67,8 @@ pub fn judge(error: &TransactionError, logs: &[String]) -> Verdict {
             | E::UnsupportedProgramId
             // The legacy token program, about an account of Token-2022 whose mint is the legacy one: there is none outside this test.
             | E::ExternalAccountDataModified
+            // The system program, about a payer that is an emptied account of this program.
+            | E::ExternalAccountLamportSpend
             | E::AccountNotExecutable => true,
             _ => false,
         },
