@@ -198,6 +198,8 @@ fn a_checker_that_copies_yesterdays_report() {
         breach_threshold: 50,
         tolerance: 5,
         tokens_required: true,
+        case_epochs: 48,
+        capacity_epochs: 168,
     };
     judge_rows(&mut block, &rules, ROWS as u16).unwrap();
     let settled: Vec<_> = block.lanes[1].committee.iter().map(|seat| settle_seat(seat, 1_000_000, 8)).collect();

@@ -203,14 +203,19 @@ fn judge_row(row: &mut Row, verdict: Verdict, rules: &Rules, outcome: &mut Outco
                 outcome.credited = outcome.credited.checked_add(pay).ok_or(DatagalaxError::Overflow)?;
             }
             // Most rows have none: counting them is left out.
-            if row.bad_epochs != 0 && row.status == Row::LIVE && has_bad_epochs(row.bad_epochs) {
-                row.status = Row::CHECKING;
-                row.flags |= Row::PROBATION;
+            if row.bad_epochs != 0 && row.is_live() && has_bad_epochs(row.bad_epochs) {
+                row.fall_back();
                 outcome.fallen_back += 1;
                 outcome.nominal_removed += math::nominal_weight(row.unit_weight, row.gpus);
             }
         }
         _ => {}
+    }
+    if row.flags & Row::FALLING != 0 && rules.epoch.saturating_add(1) >= row.until {
+        // Nominal has lost it already, when it ceased.
+        row.fall_back();
+        row.bad_epochs = u16::MAX;
+        outcome.fallen_back += 1;
     }
     Ok(exam)
 }
@@ -252,7 +257,7 @@ fn judge_unusual(row: &mut Row, verdict: Verdict, rules: &Rules) -> u64 {
     if row.flags & Row::LEASED != 0 && row.lease_until <= epoch {
         row.flags &= !Row::LEASED;
     }
-    if row.flags & Row::HALTED != 0 {
+    if row.was_halted_before(epoch) {
         most = 0;
     }
     most

@@ -169,7 +169,8 @@ impl World {
                 assert_eq!(block.is_occupied(row as u8), block.rows[row].status != Row::FREE, "block {index}: bit {row}");
             }
             free += ROWS - occupied;
-            nominal += live.iter().map(|r| nominal_weight(r.unit_weight, r.gpus)).sum::<u64>();
+            // One that is falling back earns up to its epoch, and is no part of the next one's nominal.
+            nominal += live.iter().filter(|r| r.is_live()).map(|r| nominal_weight(r.unit_weight, r.gpus)).sum::<u64>();
             blocks += u32::from(occupied > 0);
         }
         assert_eq!(network.free_rows as usize, free, "free rows");

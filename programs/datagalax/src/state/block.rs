@@ -100,7 +100,7 @@ pub struct Row {
     pub provider: u32,
     /// First epoch that counts: present in full (checking), or earning (live).
     pub live_from: u32,
-    /// First epoch that no longer counts (leaving), [`NONE`] else.
+    /// First epoch that no longer counts (leaving, or falling back), [`NONE`] else.
     pub until: u32,
     /// Class id.
     pub class: u16,
@@ -146,8 +146,9 @@ pub struct Row {
     pub availability_sum: u32,
     /// Part of `lease_until` that the lease last started covers, bps, rounded down.
     pub lease_tail: u16,
-    /// Reserved, zero.
-    pub reserved: u16,
+    /// Low 16 bits of the epoch in which its container was halted: it still earns for that one and those before, whoever tallies
+    /// them when.
+    pub halted_after: u16,
 }
 
 assert_size!(Row, 128);
@@ -172,6 +173,8 @@ impl Row {
     pub const ACCUSED: u8 = 4;
     /// Flag: a lease touched an epoch that may not be tallied yet; `lease_cap` and `capped` must be looked at.
     pub const LEASED: u8 = 8;
+    /// Flag: three leases were missed in a row; it goes back to checking with the tally of the epoch before `until`.
+    pub const FALLING: u8 = 16;
     /// Flags that the tally's short way does not know.
     pub const UNUSUAL: u8 = Self::HALTED | Self::ACCUSED | Self::LEASED;
 
@@ -192,6 +195,37 @@ impl Row {
             history: [VOID; 32],
             ..Zeroable::zeroed()
         }
+    }
+
+    /// Whether it is live and stays so: part of what the next epoch can earn, and open to leases.
+    #[inline]
+    pub const fn is_live(&self) -> bool {
+        self.status == Self::LIVE && self.flags & Self::FALLING == 0
+    }
+
+    /// Sends a live row back to checking, on probation.
+    pub fn fall_back(&mut self) {
+        self.status = Self::CHECKING;
+        self.flags |= Self::PROBATION;
+        if self.flags & Self::FALLING != 0 {
+            self.flags &= !Self::FALLING;
+            self.until = NONE;
+        }
+    }
+
+    /// Notes that its container is halted in an epoch.
+    pub fn halt(&mut self, epoch: u32) {
+        self.flags |= Self::HALTED;
+        self.halted_after = epoch as u16;
+    }
+
+    /// Whether it was halted before an epoch. The mark is moved along, so that sixteen bits tell earlier from later.
+    pub fn was_halted_before(&mut self, epoch: u32) -> bool {
+        let halted = self.flags & Self::HALTED != 0 && ((epoch as u16).wrapping_sub(self.halted_after) as i16) > 0;
+        if halted {
+            self.halted_after = (epoch as u16).wrapping_sub(1);
+        }
+        halted
     }
 
     /// Whether its accrual is frozen by a case, open or to be opened.
@@ -327,16 +361,30 @@ impl Block {
         self.rows[usize::from(row)] = Zeroable::zeroed();
     }
 
-    /// Takes a live row out of what can earn; says what weight nominal loses.
+    /// Takes a live row out of what can earn, at once; says what weight nominal loses.
     pub fn cease(&mut self, row: u8) -> u64 {
         let row = &mut self.rows[usize::from(row)];
         if row.status != Row::LIVE {
             return 0;
         }
-        row.status = Row::CHECKING;
-        row.flags |= Row::PROBATION;
+        let counted = row.flags & Row::FALLING == 0;
+        row.fall_back();
         row.bad_epochs = u16::MAX;
         self.live = self.live.wrapping_sub(1);
+        if counted { nominal_weight(row.unit_weight, row.gpus) } else { 0 }
+    }
+
+    /// Lets a live row earn up to `epoch` and no longer; says what weight nominal loses. Its tally sends it back to checking.
+    ///
+    /// Conservation law 6: were it sent back now, whoever calls this before somebody tallies the epochs that it served would decide
+    /// that they are not paid.
+    pub fn cease_after(&mut self, row: u8, epoch: u32) -> u64 {
+        let row = &mut self.rows[usize::from(row)];
+        if !row.is_live() {
+            return 0;
+        }
+        row.flags |= Row::FALLING;
+        row.until = epoch.saturating_add(1);
         nominal_weight(row.unit_weight, row.gpus)
     }
 

@@ -194,18 +194,21 @@ pub fn settles(op: &Op) -> bool {
     !ends && !stops(op) && !matches!(op, Op::ReleaseRow { .. })
 }
 
-/// What makes a row earn nothing from now on, in epochs that are not tallied yet as well.
+/// What sends a row back, or takes what it owns.
 fn stops(op: &Op) -> bool {
     matches!(op, Op::CancelLease { .. } | Op::ReportBreach { .. } | Op::CloseCase { .. })
 }
 
-/// Pairs of which the order is meant to matter: what stops a row comes before or after a tally, and before or after tickets move,
-/// of which it needs fifteen; of a breach nobody is paid while a case is pending, and it is not reported of a container that is gone.
+/// Pairs of which the order is meant to matter: a slash that the stake does not cover takes what the row has accrued by then, and
+/// needs fifteen tickets, which move; of a breach nobody is paid while a case is pending, and it is not reported of a container that
+/// is gone.
 pub fn is_ordered(one: &Op, other: &Op) -> bool {
     let breach = |op: &Op| matches!(op, Op::ReportBreach { .. });
     let after = |op: &Op| matches!(op, Op::CloseCase { .. } | Op::ReleaseRow { .. } | Op::VacateRow { .. });
     let pair = |one: &Op, other: &Op| {
-        matches!(one, Op::TallyBlock { .. } | Op::Churn) && stops(other) || breach(one) && (after(other) || breach(other))
+        matches!(one, Op::Churn) && stops(other)
+            || matches!(one, Op::TallyBlock { .. }) && matches!(other, Op::CloseCase { .. } | Op::ReportBreach { .. })
+            || breach(one) && (after(other) || breach(other))
     };
     pair(one, other) || pair(other, one)
 }

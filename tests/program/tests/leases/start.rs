@@ -175,17 +175,23 @@ fn three_misses_in_a_row_put_the_container_back_to_checking() {
     assert_eq!((scene.row().status, scene.container().misses), (Row::LIVE, 2));
     assert_eq!(nominal(&scene.stage.world), (0, Ok(1_000_000)));
     miss(&mut scene, 5);
-    assert_eq!((scene.row().status, scene.container().misses), (Row::CHECKING, 0));
+    // It earns up to the epoch in which it missed, whoever tallies that when.
+    let current = scene.stage.world.network().current_epoch;
+    assert_eq!((scene.row().status, scene.row().until, scene.container().misses), (Row::LIVE, current + 1, 0));
+    assert!(!scene.row().is_live());
     assert_eq!(nominal(&scene.stage.world), (1_000_000, Ok(0)), "nominal loses its weight once");
-    assert_eq!(scene.stage.world.block(0).live, 0);
+    scene.stage.world.check_books();
     let open = scene.open_by(&scene.user, 6, 600);
     scene.world().refused(open, &[&user], "NotLive");
 
-    // It leaves only after four good epochs in a row, the first of which is the first that is tallied from here on.
+    // The first epoch that is tallied from here on sends it back to checking, unpaid; it leaves only after four good epochs in a
+    // row after that.
+    let accrued = scene.row().accrued;
     let now = scene.stage.world.now();
     let next = scene.stage.world.network().epoch_at(now).expect("begun") + 1;
-    for epoch in next..next + 5 {
-        assert_eq!(scene.row().status, Row::CHECKING, "epoch {epoch}");
+    for epoch in next..next + 6 {
+        let status = if epoch < next + 2 { Row::LIVE } else { Row::CHECKING };
+        assert_eq!((scene.row().status, scene.row().accrued), (status, accrued), "epoch {epoch}");
         scene.world().advance(epoch);
         scene.world().churn(epoch);
         scene.world().draw(epoch);

@@ -21,6 +21,8 @@ struct Verdict {
     credited: i128,
     went_live: bool,
     fell_back: bool,
+    /// Three leases were missed in a row, some time before.
+    missed: bool,
     /// Whether it judges the seats, and who is right then.
     judges: bool,
     right: [bool; SEATS],
@@ -98,6 +100,7 @@ fn judge(before: &Row, leases: &[Leased], votes: &[Option<Vote>; SEATS], setting
         credited: 0,
         went_live: false,
         fell_back: false,
+        missed: false,
         judges: false,
         right: [false; SEATS],
         unusual: Unusual::default(),
@@ -162,8 +165,9 @@ fn judge(before: &Row, leases: &[Leased], votes: &[Option<Vote>; SEATS], setting
     if leases.last().is_some_and(|l| l.until <= setting.epoch) {
         row.flags &= !Row::LEASED;
     }
-    if row.flags & Row::HALTED != 0 {
+    if row.flags & Row::HALTED != 0 && u32::from(row.halted_after) < setting.epoch {
         (bound, seen.halted) = (Some(0), true);
+        row.halted_after = (setting.epoch - 1) as u16;
     }
 
     // The token that at least M seats share, if there is one; two cannot, M being more than half.
@@ -209,10 +213,15 @@ fn judge(before: &Row, leases: &[Leased], votes: &[Option<Vote>; SEATS], setting
             row.accrued += u64::try_from(verdict.credited).expect("64 bits");
         }
         let bad = (0..16).filter(|bit| row.bad_epochs >> bit & 1 == 1).count();
-        if row.status == Row::LIVE && bad >= 4 {
+        if row.status == Row::LIVE && row.flags & Row::FALLING == 0 && bad >= 4 {
             (row.status, verdict.fell_back) = (Row::CHECKING, true);
             row.flags |= Row::PROBATION;
         }
+    }
+    // Three missed leases: it earned up to the epoch before `until`, and nominal lost it when they were missed.
+    if row.flags & Row::FALLING != 0 && setting.epoch + 1 >= row.until {
+        (row.status, row.until, row.bad_epochs, verdict.missed) = (Row::CHECKING, NONE, u16::MAX, true);
+        row.flags = row.flags & !Row::FALLING | Row::PROBATION;
     }
     verdict.row = row;
     verdict
@@ -266,9 +275,10 @@ fn let_row(epoch: u32) -> impl Strategy<Value = Let> {
     let leases = prop_oneof![1 => Just(vec![]), 1 => prop::collection::vec(lease, 1..4)];
     let measured = prop_oneof![6 => (0u32..16).prop_map(Some), 1 => Just(None)];
     let case = prop_oneof![1 => Just(None), 1 => (1u32..12, 1u32..14, prop_oneof![1u8..5, 250u8..=255], any::<u8>()).prop_map(Some)];
-    let flags = (prop::bool::weighted(0.1), any::<bool>());
+    let halted = prop::option::weighted(0.15, epoch.saturating_sub(2)..=epoch);
+    let flags = (halted, any::<bool>(), prop::bool::weighted(0.2));
     (row(epoch), leases, 0u32..8, (measured, 30u8..=100), case, flags).prop_map(
-        move |(mut row, planned, back, (measured, capacity), case, (halted, forgotten))| {
+        move |(mut row, planned, back, (measured, capacity), case, (halted, forgotten, falling))| {
             let (mut leases, mut start): (Vec<Leased>, u32) = (vec![], epoch.saturating_sub(back));
             if row.status == Row::FREE {
                 return Let { row, leases };
@@ -294,8 +304,11 @@ fn let_row(epoch: u32) -> impl Strategy<Value = Let> {
             if let Some(age) = measured.filter(|age| *age <= epoch) {
                 (row.full_capacity, row.full_capacity_epoch) = (capacity, epoch - age);
             }
-            if halted {
-                row.flags |= Row::HALTED;
+            if let Some(since) = halted {
+                row.halt(since);
+            }
+            if falling && row.status == Row::LIVE {
+                (row.flags, row.until) = (row.flags | Row::FALLING, epoch + u32::from(row.gpus % 3));
             }
             if let Some((age, window, condemned, clean)) = case.filter(|(age, ..)| *age <= epoch) {
                 row.accuse(epoch - age, window);
@@ -349,6 +362,7 @@ fn setting() -> impl Strategy<Value = Setting> {
 struct Seen {
     live: u32,
     fell_back: u32,
+    missed: u32,
     paid: u32,
     void: u32,
     right: u32,
@@ -438,7 +452,8 @@ fn compare(setting: &Setting, rows: &[Let], ballots: &[Ballot], revealed: u8, pa
         let nominal = u64::from(before.unit_weight) * u64::from(before.gpus) * 10_000;
         credited += verdict.credited;
         expected.gone_live += u16::from(verdict.went_live);
-        expected.fallen_back += u16::from(verdict.fell_back);
+        expected.fallen_back += u16::from(verdict.fell_back || verdict.missed);
+        seen.missed += u32::from(verdict.missed);
         expected.nominal_added += if verdict.went_live { nominal } else { 0 };
         expected.nominal_removed += if verdict.fell_back { nominal } else { 0 };
         seen.live += u32::from(verdict.went_live);
@@ -495,6 +510,7 @@ fn the_tally_is_what_the_protocol_says() {
     assert!(seen.live > 20 && seen.fell_back > 20 && seen.paid > 100 && seen.void > 100, "{seen:?}");
     assert!(seen.right > 500 && seen.wrong > 500, "{seen:?}");
     assert!(seen.capped > 10 && seen.stale > 50 && seen.halted > 50 && seen.accused > 50, "{seen:?}");
+    assert!(seen.missed > 50, "{seen:?}");
     assert!(seen.condemned > 20 && seen.hid > 5 && seen.cleared > 50 && seen.late > 50, "{seen:?}");
 }
 

@@ -52,6 +52,6 @@ pub(super) fn slash(
     row.accrued -= accrual;
     rewards_ledger.release(grants)?;
     rewards_ledger.release(accrual)?;
-    halt(container, row, reason);
+    halt(container, row, reason, network.current_epoch);
     Ok(Taken { stake, grants, accrual })
 }

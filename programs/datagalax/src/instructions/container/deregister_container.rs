@@ -40,11 +40,13 @@ pub fn deregister_container(ctx: &mut Context<DeregisterContainer>) -> Result<()
     // of its nominal. More would be credited than its pool, and no tally of the block would go through.
     let until = accounts.network.current_epoch.checked_add(1).ok_or(DatagalaxError::Overflow)?;
     let block = &mut *accounts.block;
-    let live = block.rows[usize::from(row)].status == Row::LIVE;
+    // One that is falling back leaves no later than it falls: its weight is out of nominal already.
+    let before = block.rows[usize::from(row)];
+    let live = before.status == Row::LIVE;
     let removed = block.cease(row);
     let left = &mut block.rows[usize::from(row)];
     left.status = Row::LEAVING;
-    left.until = until;
+    left.until = until.min(before.until);
     if !live {
         // What was never live earns nothing on its way out.
         left.live_from = NONE;

@@ -16,7 +16,11 @@ pub use vacate_row::*;
 
 use anchor_lang::prelude::Result;
 
-use crate::{constants::MAX_ENDPOINT, error::DatagalaxError, state::Container};
+use crate::{
+    constants::MAX_ENDPOINT,
+    error::DatagalaxError,
+    state::{Container, Row},
+};
 
 /// Writes an endpoint of 1 to 128 bytes into its field and says its length.
 ///
@@ -33,9 +37,9 @@ pub(super) fn write_endpoint(to: &mut [u8; MAX_ENDPOINT], endpoint: &str) -> Res
     Ok(bytes.len() as u8)
 }
 
-/// Halts a container that lacks stake, and its row with it.
-pub(super) fn halt(container: &mut Container, row: &mut crate::state::Row, reason: u16) {
+/// Halts a container that lacks stake, and its row after the present epoch.
+pub(super) fn halt(container: &mut Container, row: &mut Row, reason: u16, epoch: u32) {
     container.status = 1;
     container.halt_reason = reason;
-    row.flags |= crate::state::Row::HALTED;
+    row.halt(epoch);
 }

@@ -30,7 +30,7 @@ pub struct CancelLease {
 /// Specification
 /// 1. Anybody may call; the lease is open and its time to start is over.
 /// 2. Everything goes back to the user; the container is free, with a miss.
-/// 3. After three misses in a row the container is checked again before it earns or takes leases.
+/// 3. After three misses in a row the container earns up to this epoch, takes no lease, and is then checked again.
 #[inline(never)]
 pub fn cancel_lease(ctx: &mut Context<CancelLease>) -> Result<()> {
     let now = now()?;
@@ -49,8 +49,8 @@ pub fn cancel_lease(ctx: &mut Context<CancelLease>) -> Result<()> {
     // 3.
     if container.misses >= MISSES {
         container.misses = 0;
-        let removed = accounts.block.cease(container.row);
         let epoch = &mut *accounts.epoch;
+        let removed = accounts.block.cease_after(container.row, epoch.number);
         epoch.nominal_removed = epoch.nominal_removed.checked_add(removed).ok_or(DatagalaxError::Overflow)?;
     }
     emit_end(&accounts.event_authority, accounts.lease.address(), &accounts.lease);

@@ -74,7 +74,7 @@ pub fn close_lease(ctx: &mut Context<CloseLease>, not_served: bool, detail: u16)
             provider.locked = provider.locked.checked_sub(credit).ok_or(DatagalaxError::InvariantViolated)?;
             provider.staked = provider.staked.checked_sub(credit).ok_or(DatagalaxError::InvariantViolated)?;
             if credit > 0 {
-                halt(container, row, Container::HALT_CLOSED_EARLY);
+                halt(container, row, Container::HALT_CLOSED_EARLY, accounts.network.current_epoch);
             }
         }
     }

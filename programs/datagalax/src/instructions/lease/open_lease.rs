@@ -8,7 +8,7 @@ use crate::{
     error::DatagalaxError,
     events::LeaseOpened,
     instructions::vault::*,
-    state::{Block, Container, Indexer, Lease, Network, Row, VERSION, VaultLedger},
+    state::{Block, Container, Indexer, Lease, Network, VERSION, VaultLedger},
 };
 
 /// What a user asks for.
@@ -66,7 +66,7 @@ pub fn open_lease(ctx: &mut Context<OpenLease>, args: &OpenLeaseArgs) -> Result<
     // 1.
     network.require_running(now)?;
     let row = &accounts.block.rows[usize::from(container.row)];
-    require!(row.status == Row::LIVE, DatagalaxError::NotLive);
+    require!(row.is_live(), DatagalaxError::NotLive);
     require!(container.status == 0, DatagalaxError::ContainerHalted);
     require!(container.accepting == 1, DatagalaxError::NotAccepting);
     require!(container.lease == Address::default(), DatagalaxError::ContainerLeased);

@@ -42,6 +42,7 @@ impl Model {
         reason: u16,
     ) -> Result<(Money, Money, Money), &'static str> {
         let today = day(self.now);
+        let current = self.current()?.number;
         let container = self.containers.get_mut(&id).ok_or("no container")?;
         let stake = amount.min(container.locked);
         container.locked -= stake;
@@ -51,6 +52,7 @@ impl Model {
         provider.staked -= stake;
         let grants = provider.slash(amount - stake, today);
         let row = self.row(block, row);
+        row.halted_in = Some(current);
         let accrual = if all_accrual { row.accrued } else { row.accrued.min(amount - stake - grants) };
         row.accrued -= accrual;
         self.vaults[STAKE].liabilities -= stake;

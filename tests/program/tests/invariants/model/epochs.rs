@@ -313,8 +313,7 @@ impl Model {
             let r = r as u8;
             let Some(row) = place.rows.get_mut(&r) else { continue };
             let votes: Vec<_> = lane.seats.iter().map(|s| s.as_ref().and_then(|s| s.vote(r))).collect();
-            let halted = self.containers.get(&row.container).is_some_and(|c| c.halted != 0);
-            let judged = row.judge(&epoch, &votes, halted, &mut lane.seats);
+            let judged = row.judge(&epoch, &votes, &mut lane.seats);
             epoch.container_credited += judged.credited;
             added += if judged.gone_live { row.nominal() } else { 0 };
             removed += if judged.fallen_back { row.nominal() } else { 0 };

@@ -126,7 +126,7 @@ impl Model {
         self.running()?;
         let container = self.containers.get(&id).ok_or("no container")?.clone();
         let row = self.row(container.block, container.row).clone();
-        need(row.state == RowState::Live, "not live")?;
+        need(row.state == RowState::Live && !row.falling, "not live")?;
         need(container.halted == 0, "halted")?;
         need(container.accepting, "not accepting")?;
         need(container.lease.is_none(), "leased")?;
@@ -239,7 +239,7 @@ impl Model {
         let (block, row) = (container.block, container.row);
         if container.misses >= 3 {
             container.misses = 0;
-            self.cease(block, row)?;
+            self.cease_after(block, row)?;
         }
         Ok(())
     }
@@ -392,6 +392,9 @@ impl Model {
                 container.locked -= credit;
                 if credit > 0 {
                     container.halted = 3;
+                    let (block, row) = (container.block, container.row);
+                    let current = self.current()?.number;
+                    self.row(block, row).halted_in = Some(current);
                 }
                 self.providers.get_mut(&lease.container.0).ok_or("no provider")?.staked -= credit;
             }

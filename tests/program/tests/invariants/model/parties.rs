@@ -243,6 +243,8 @@ impl Model {
         need(container.original - container.locked <= free, "not free")?;
         container.locked = container.original;
         container.halted = 0;
+        let (block, row) = (container.block, container.row);
+        self.row(block, row).halted_in = None;
         Ok(())
     }
 
@@ -364,6 +366,8 @@ impl Model {
         let (block, row) = (container.block, container.row);
         need(self.row(block, row).state != RowState::Leaving, "leaving already")?;
         let live = self.row(block, row).state == RowState::Live;
+        // One that is falling back leaves no later than it falls.
+        let until = self.row(block, row).until.map_or(until, |before| before.min(until));
         self.cease(block, row)?;
         let row = self.row(block, row);
         (row.state, row.until) = (RowState::Leaving, Some(until));

@@ -67,6 +67,10 @@ pub struct Row {
     /// Availability and breach of every epoch that had a verdict.
     pub history: BTreeMap<u32, (u8, bool)>,
     pub epochs_live: u32,
+    /// Three leases were missed in a row: it earns up to the epoch before `until`.
+    pub falling: bool,
+    /// The epoch in which its container was halted.
+    pub halted_in: Option<u32>,
     pub availability_sum: u32,
 }
 
@@ -172,6 +176,8 @@ impl Row {
             full: None,
             caps: vec![],
             history: BTreeMap::new(),
+            falling: false,
+            halted_in: None,
             epochs_live: 0,
             availability_sum: 0,
         }
@@ -188,7 +194,7 @@ impl Row {
     }
 
     /// Judges the row in an epoch by the votes of its committee's seats (`None`: no vote); notes in `seats` who is right.
-    pub fn judge(&mut self, epoch: &Epoch, votes: &[Option<Vote>], halted: bool, seats: &mut [Option<Seat>]) -> Judged {
+    pub fn judge(&mut self, epoch: &Epoch, votes: &[Option<Vote>], seats: &mut [Option<Seat>]) -> Judged {
         let (e, mut judged) = (epoch.number, Judged::default());
         let t = epoch.thresholds;
         let heard: Vec<Vote> = votes.iter().flatten().copied().collect();
@@ -231,7 +237,7 @@ impl Row {
         } else {
             self.full = Some((capacity, e));
         }
-        if halted {
+        if self.halted_in.is_some_and(|since| since < e) {
             most = Some(0);
         }
 
@@ -279,12 +285,16 @@ impl Row {
                     judged.credited = most.map_or(pay, |m| m.min(pay));
                     self.accrued += judged.credited;
                 }
-                if self.state == RowState::Live && recent(16) >= 4 {
+                if self.state == RowState::Live && !self.falling && recent(16) >= 4 {
                     (self.state, self.probation) = (RowState::Checking, true);
                     judged.fallen_back = true;
                 }
             }
             _ => {}
+        }
+        if self.falling && self.until.is_some_and(|until| e + 1 >= until) {
+            (self.state, self.probation, self.falling, self.until) = (RowState::Checking, true, false, None);
+            self.bad = vec![true; 16];
         }
         judged
     }
@@ -299,8 +309,23 @@ impl Model {
     pub(super) fn cease(&mut self, block: u32, row: u8) -> Answer {
         let row = self.row(block, row);
         if row.state == RowState::Live {
+            let nominal = if row.falling { 0 } else { row.nominal() };
+            if row.falling {
+                (row.falling, row.until) = (false, None);
+            }
             (row.state, row.probation) = (RowState::Checking, true);
             row.bad = vec![true; 16];
+            self.current()?.nominal_removed += nominal;
+        }
+        Ok(())
+    }
+
+    /// A live row earns up to the current epoch; the tally of that one sends it back to checking.
+    pub(super) fn cease_after(&mut self, block: u32, row: u8) -> Answer {
+        let until = self.current()?.number + 1;
+        let row = self.row(block, row);
+        if row.state == RowState::Live && !row.falling {
+            (row.falling, row.until) = (true, Some(until));
             let nominal = row.nominal();
             self.current()?.nominal_removed += nominal;
         }
