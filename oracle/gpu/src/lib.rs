@@ -4,6 +4,7 @@
 //! - [`probe`] reads the machine through sysinfo and its GPUs through NVML, whose library is loaded at run time when a driver
 //!   is there; a host without GPUs is of the class `cpu`. Recordings of other machines can be played in its place.
 //! - [`fingerprint`] says what a registration is bound to.
+//! - [`ask`] says what a beacon asks of a container, which all nodes derive alike from the chain.
 //! - [`beacon`] says which slots challenge everybody, with what, and what an epoch's answers come to.
 //! - [`capacity`] is that challenge on all devices of a host at once: planning it, computing it, opening and verifying it.
 //! - [`backend`] are the devices it runs on; all give the same bits.
@@ -13,6 +14,7 @@
 //! - [`location`] says where a host can be, by the time that light takes.
 //! - [`uniqueness`] and [`plausibility`] compare what hosts say of themselves; what they find is evidence, never a verdict.
 
+pub mod ask;
 pub mod backend;
 pub mod beacon;
 pub mod bench;
