@@ -4,6 +4,7 @@ mod commands;
 mod context;
 mod judgement;
 mod options;
+mod progress;
 mod report;
 mod time;
 
@@ -16,8 +17,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        account, block, case, checker, claim, class, container, epoch, indexer, keeper, mint, network, provider, rewards,
-        withdraw,
+        account, block, case, checker, claim, class, container, epoch, gpu, indexer, keeper, mint, network, provider,
+        rewards, withdraw,
     },
     context::Context,
     options::Options,
@@ -56,6 +57,9 @@ enum Command {
     /// Containers: the hosts that are measured and paid
     #[command(subcommand)]
     Container(container::Command),
+    /// What GPUs can do, and how they stand up to a checker
+    #[command(subcommand)]
+    Gpu(gpu::Command),
     /// Blocks of 256 containers
     #[command(subcommand)]
     Block(block::Command),
@@ -130,6 +134,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Report> {
         Command::Rewards(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context).await,
         Command::Container(command) => command.run(&context).await,
+        Command::Gpu(command) => command.run(&context).await,
         Command::Block(command) => command.run(&context).await,
         Command::Checker(command) => command.run(&context).await,
         Command::Epoch(command) => command.run(&context).await,

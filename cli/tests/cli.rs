@@ -86,6 +86,26 @@ fn a_node_that_is_down_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn this_machine_is_measured_without_a_chain() {
+    let home = tempfile::tempdir().unwrap();
+    let id = home.path().join("machine-id");
+    std::fs::write(&id, "0123456789abcdef0123456789abcdef").unwrap();
+    let bench = ["gpu", "bench", "--no-gpu", "--output", "json", "--machine-id", id.to_str().unwrap()];
+    let output = datagalax(home.path(), &[&bench[..], &["--offline"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = &value["figures"];
+    assert!(figures["throughput_of_a_device"].as_u64().unwrap() > 0, "{figures}");
+    assert_eq!((&figures["gpu"], &figures["units"]), (&false.into(), &1.into()));
+    assert_eq!(figures["fingerprint"].as_str().unwrap().len(), 64);
+    assert!(stderr(&output).contains("computing"), "progress is shown");
+    // With a chain the classes are read first: nobody waits for figures that cannot be compared.
+    let output = datagalax(home.path(), &[&bench[..], &["--url", &dead_url()]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--offline") && !stderr(&output).contains("computing"), "{}", stderr(&output));
+}
+
+#[test]
 fn keys_that_cannot_be_used_are_named_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let url = dead_url();

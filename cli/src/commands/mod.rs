@@ -9,6 +9,7 @@ pub mod class;
 pub mod container;
 pub mod epoch;
 pub mod govern;
+pub mod gpu;
 pub mod indexer;
 pub mod keeper;
 pub mod mint;
