@@ -52,6 +52,8 @@ pub enum Domain {
     InspectionRequest = 11,
     /// [`crate::InspectionAnswer`]
     InspectionAnswer = 12,
+    /// [`crate::RelayHello`]
+    RelayHello = 13,
 }
 
 /// A message that an envelope can carry.

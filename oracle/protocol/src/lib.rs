@@ -15,6 +15,8 @@
 //! | [`SampleRequest`] | [`SampleAnswer`] | [`path::SAMPLE`] |
 //! | [`InspectionRequest`] | [`InspectionAnswer`] | [`path::INSPECTION`] |
 //!
+//! A host behind NAT sends a [`RelayHello`] to its relay, which has no answer but the connection.
+//!
 //! The rows to open are chosen after the root was signed, so nobody can prepare only those.
 
 pub mod beacon;
@@ -24,6 +26,7 @@ pub mod evidence;
 pub mod inspection;
 pub mod liveness;
 pub mod merkle;
+pub mod relay;
 pub mod report;
 
 pub use beacon::{BeaconAnswer, BeaconRequest, DeviceOpening, SampleAnswer, SampleRequest, Workload};
@@ -32,6 +35,7 @@ pub use envelope::{Context, Domain, Envelope, Expected, Malformed, Nonce, Payloa
 pub use evidence::RowEvidence;
 pub use inspection::{GpuDetails, Inspection, InspectionAnswer, InspectionRequest};
 pub use liveness::{GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics};
+pub use relay::RelayHello;
 pub use report::{ReportValues, RowVote};
 
 /// Paths of the agent's HTTP interface; all are POST with a borsh [`Envelope`] as body and answer.

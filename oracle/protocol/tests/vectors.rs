@@ -5,7 +5,7 @@
 use datagalax_protocol::{
     BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Context, DeviceOpening, Envelope, GpuDetails, GpuMetrics,
     HostMetrics, Inspection, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenAnswer,
-    OpenRequest, OpenedRow, Payload, SampleAnswer, SampleRequest, WorkSize, Workload,
+    OpenRequest, OpenedRow, Payload, RelayHello, SampleAnswer, SampleRequest, WorkSize, Workload,
     beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
     inspection::{GpuProcess, Interface, Virtualisation, Xid},
     merkle::Tree,
@@ -112,6 +112,7 @@ fn vectors() -> Value {
             vector("SampleAnswer", &SampleAnswer { request: [0xab; 32], devices: vec![sampled(&opened)] }),
             vector("InspectionRequest", &InspectionRequest),
             vector("InspectionAnswer", &InspectionAnswer { request: [0xab; 32], inspection: inspection() }),
+            vector("RelayHello", &RelayHello { relay: "relay.example".into() }),
         ],
         "merkle": {
             "leaves": ["61", "62", "63"],

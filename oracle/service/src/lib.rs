@@ -9,6 +9,8 @@
 //! # }
 //! ```
 
+pub mod tls;
+
 use std::{
     io::{IsTerminal, stderr},
     process::ExitCode,
