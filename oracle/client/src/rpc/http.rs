@@ -184,7 +184,16 @@ impl Rpc for HttpRpc {
     }
 
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
-        let data_slice = Some(UiDataSliceConfig { offset: 0, length: bytes });
+        self.slices(addresses, 0, bytes)
+    }
+
+    fn slices<'a>(
+        &'a self,
+        addresses: &'a [Address],
+        from: usize,
+        bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
+        let data_slice = Some(UiDataSliceConfig { offset: from, length: bytes });
         self.read(addresses, RpcAccountInfoConfig { data_slice, ..account_config() }).boxed()
     }
 

@@ -5,7 +5,7 @@ mod http;
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use solana_account::Account;
 use solana_hash::Hash;
 use solana_signature::Signature;
@@ -116,6 +116,24 @@ pub trait Rpc: Send + Sync + 'static {
 
     /// The first `bytes` bytes of accounts by address: for growable accounts of which only the head is of interest.
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
+
+    /// `bytes` bytes from `from` on of accounts by address, fewer where the account ends before: for large accounts of which one field
+    /// is of interest. A node that cannot cut reads the head up to there.
+    fn slices<'a>(
+        &'a self,
+        addresses: &'a [Address],
+        from: usize,
+        bytes: usize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
+        async move {
+            let mut read = self.heads(addresses, from.saturating_add(bytes)).await?;
+            for account in read.iter_mut().flatten() {
+                account.data.drain(..from.min(account.data.len()));
+            }
+            Ok(read)
+        }
+        .boxed()
+    }
 
     /// All accounts of a program whose data holds each of these bytes at its offset, in no particular order.
     fn program_accounts<'a>(
