@@ -10,6 +10,7 @@
 //! | load a key | [`keys::load`] |
 //! | know the chain's time | [`clock::ChainClock`] |
 //! | print or parse $ATH | [`amount`] |
+//! | see every slot with its hash and time | [`slots::SlotWatch`] |
 //! | be woken when accounts change | [`rpc::Changes`] |
 //!
 //! ```no_run
@@ -43,6 +44,7 @@ pub mod pipeline;
 mod reader;
 pub mod refusal;
 pub mod rpc;
+pub mod slots;
 pub mod token;
 
 /// The address type of the whole project (`solana-address` 2, which `solana_pubkey::Pubkey` and Anchor's `Address` are too).

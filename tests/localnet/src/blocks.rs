@@ -4,6 +4,10 @@
 //! than that between blocks, and makes an extra block every 75 slots: the chain's clock drifts from the wall's (measured:
 //! half a second ahead in a minute of an idle machine), and by how much depends on the load. Epochs go by the chain's
 //! clock, and the daemons compare it with theirs, so here it follows the wall clock as that of a real cluster does.
+//!
+//! Surfpool keeps no block without transactions and makes up its time when asked, otherwise with every block that is made
+//! since; and the time it keeps of a block with transactions is the next one's. Here every block is kept with the time that
+//! its Clock showed, so that `getBlockTime` is one answer for ever, as it is of a real cluster's nodes.
 
 use std::{
     convert::Infallible,
@@ -25,9 +29,12 @@ pub async fn produce(locker: SurfnetSvmLocker, slot_time: Duration) -> Result<In
     loop {
         ticks.tick().await;
         let mut svm = locker.0.write().await;
-        let now = clock.next(svm.updated_at, wall_ms()?);
+        let opened = svm.updated_at;
+        let now = clock.next(opened, wall_ms()?);
         stamp(&mut svm, now);
+        let slot = svm.get_latest_absolute_slot();
         svm.confirm_current_block().map_err(|e| anyhow!("Surfpool could not close a block: {e}"))?;
+        keep(&mut svm, slot, opened).map_err(|e| anyhow!("Surfpool could not keep a block: {e}"))?;
         svm.materialize_overrides(&None).await.map_err(|e| anyhow!("Surfpool could not open a block: {e}"))?;
     }
 }
@@ -38,6 +45,17 @@ fn stamp(svm: &mut SurfnetSvm, now_ms: u64) {
     // `getBlockTime` of a slot without transactions counts slot times from this origin.
     let slots = svm.get_latest_absolute_slot().saturating_add(1).saturating_sub(svm.genesis_slot);
     svm.genesis_updated_at = now_ms.saturating_sub(slots.saturating_mul(svm.slot_time));
+}
+
+/// Keeps the block of the slot that was just closed with the time it was opened at, which its Clock showed.
+fn keep(svm: &mut SurfnetSvm, slot: u64, opened_ms: u64) -> surfpool_core::error::SurfpoolResult<()> {
+    let mut block = match svm.blocks.get(&slot)? {
+        Some(block) => block,
+        None => svm.reconstruct_empty_block(slot),
+    };
+    block.block_time = i64::try_from(opened_ms / 1_000).unwrap_or(i64::MAX);
+    svm.blocks.store(slot, block)?;
+    Ok(())
 }
 
 /// The chain's time, in milliseconds since 1970: the wall clock, never backwards, shifted by what time travel

@@ -102,6 +102,27 @@ fn slot_hashes_are_contiguous_distinct_and_end_at_the_current_slot() {
     assert!(shared >= 8, "Surfpool's hashes share only {shared} leading bytes");
 }
 
+/// Beacons go by block times, and all who look must see the same ones, whenever they ask.
+#[test]
+fn a_block_has_the_time_that_its_clock_showed_and_keeps_it() {
+    let net = Localnet::start(&["--slot-time-ms", "50"]);
+    let payer = net.funded(SOL);
+    let mut shown = std::collections::BTreeMap::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        let (clock, _) = sysvars(&net);
+        let new = shown.insert(clock.slot, clock.unix_timestamp).is_none();
+        // Surfpool keeps blocks with transactions otherwise than empty ones. (One that comes just too late does no harm.)
+        if new && shown.len() % 5 == 0 {
+            let _ = net.send(&[transfer(&payer.pubkey(), &payer.pubkey(), shown.len() as u64)], &[&payer]);
+        }
+    }
+    assert!(shown.len() > 10, "only {} slots seen", shown.len());
+    for (slot, time) in shown {
+        assert_eq!(net.rpc.get_block_time(slot).unwrap(), time, "slot {slot}");
+    }
+}
+
 #[test]
 fn slot_hashes_keep_512() {
     let net = Localnet::start(&["--slot-time-ms", "20"]);

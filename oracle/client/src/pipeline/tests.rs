@@ -99,6 +99,12 @@ impl Rpc for Cluster {
         let height = self.height.fetch_add(self.blocks_a_look, Ordering::Relaxed);
         self.answer(height)
     }
+    fn finalized_slot(&self) -> BoxFuture<'_, Result<u64, RpcError>> {
+        self.answer(0)
+    }
+    fn block_time(&self, _: u64) -> BoxFuture<'_, Result<Option<i64>, RpcError>> {
+        self.answer(None)
+    }
     fn genesis_hash(&self) -> BoxFuture<'_, Result<Hash, RpcError>> {
         self.answer(Hash::default())
     }

@@ -1,4 +1,4 @@
-//! Being woken when accounts change.
+//! Being woken when accounts change or slots pass.
 
 use std::time::Duration;
 
@@ -32,12 +32,21 @@ pub struct Changes {
 impl Changes {
     /// Watches these accounts over the WebSocket at `url`. Needs a tokio runtime.
     pub fn watch(url: &str, accounts: Vec<Address>) -> Self {
+        Self::of(url, What::Accounts(accounts))
+    }
+
+    /// Watches for new slots over the WebSocket at `url`. Needs a tokio runtime.
+    pub fn slots(url: &str) -> Self {
+        Self::of(url, What::Slots)
+    }
+
+    fn of(url: &str, what: What) -> Self {
         let (sender, seen) = watch::channel(0);
         let url = url.to_owned();
         let task = tokio::spawn(async move {
             let mut pause = Duration::from_millis(250);
             while !sender.is_closed() {
-                match follow(&url, &accounts, &sender).await {
+                match follow(&url, &what, &sender).await {
                     Ok(()) => pause = Duration::from_millis(250),
                     Err(reason) => {
                         tracing::debug!(url, reason, "no notifications; connecting again in {pause:?}");
@@ -62,8 +71,14 @@ impl Drop for Changes {
     }
 }
 
+/// What is watched.
+enum What {
+    Accounts(Vec<Address>),
+    Slots,
+}
+
 /// Follows one connection to its end. `Err` when it could not be opened.
-async fn follow(url: &str, accounts: &[Address], sender: &watch::Sender<u64>) -> Result<(), String> {
+async fn follow(url: &str, what: &What, sender: &watch::Sender<u64>) -> Result<(), String> {
     let client = timeout(CONNECT_TIMEOUT, PubsubClient::new(url))
         .await
         .map_err(|_| "connecting took too long".to_owned())?
@@ -76,11 +91,18 @@ async fn follow(url: &str, accounts: &[Address], sender: &watch::Sender<u64>) ->
         min_context_slot: None,
     };
     let mut all = SelectAll::new();
-    for account in accounts {
-        let subscribed = timeout(CONNECT_TIMEOUT, client.account_subscribe(account, Some(config.clone())))
-            .await
-            .map_err(|_| "subscribing took too long".to_owned())?;
-        all.push(subscribed.map_err(|e| e.to_string())?.0);
+    let late = |_| "subscribing took too long".to_owned();
+    match what {
+        What::Slots => {
+            let slots = timeout(CONNECT_TIMEOUT, client.slot_subscribe()).await.map_err(late)?.map_err(|e| e.to_string())?;
+            all.push(slots.0.map(|_| ()).boxed());
+        }
+        What::Accounts(accounts) => {
+            for account in accounts {
+                let subscribed = timeout(CONNECT_TIMEOUT, client.account_subscribe(account, Some(config.clone())));
+                all.push(subscribed.await.map_err(late)?.map_err(|e| e.to_string())?.0.map(|_| ()).boxed());
+            }
+        }
     }
     // Anything may have happened before this connection.
     sender.send_modify(|n| *n += 1);

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use serde_json::json;
 use solana_account::Account;
 use solana_account_decoder_client_types::{UiAccount, UiAccountEncoding, UiDataSliceConfig};
 use solana_client::{
@@ -12,8 +13,13 @@ use solana_client::{
         RpcAccountInfoConfig, RpcProgramAccountsConfig, RpcSendTransactionConfig, RpcSignatureSubscribeConfig,
         RpcSimulateTransactionConfig,
     },
+    rpc_custom_error::{
+        JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP, JSON_RPC_SERVER_ERROR_BLOCK_NOT_AVAILABLE,
+        JSON_RPC_SERVER_ERROR_BLOCK_STATUS_NOT_AVAILABLE_YET, JSON_RPC_SERVER_ERROR_LONG_TERM_STORAGE_SLOT_SKIPPED,
+        JSON_RPC_SERVER_ERROR_SLOT_SKIPPED,
+    },
     rpc_filter::{Memcmp, RpcFilterType},
-    rpc_request::{RpcError as WireError, RpcResponseErrorData},
+    rpc_request::{RpcError as WireError, RpcRequest, RpcResponseErrorData},
 };
 use solana_commitment_config::CommitmentConfig;
 use solana_hash::Hash;
@@ -26,6 +32,15 @@ use crate::Address;
 
 /// How long connecting to the WebSocket may take before polling does alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Codes by which a node says that it has no block in a slot.
+const NO_BLOCK: [i64; 5] = [
+    JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP,
+    JSON_RPC_SERVER_ERROR_BLOCK_NOT_AVAILABLE,
+    JSON_RPC_SERVER_ERROR_SLOT_SKIPPED,
+    JSON_RPC_SERVER_ERROR_LONG_TERM_STORAGE_SLOT_SKIPPED,
+    JSON_RPC_SERVER_ERROR_BLOCK_STATUS_NOT_AVAILABLE_YET,
+];
 
 /// [`Rpc`] over HTTP and, where a WebSocket URL is given, notifications. Everything at commitment "confirmed".
 pub struct HttpRpc {
@@ -230,6 +245,22 @@ impl Rpc for HttpRpc {
     fn block_height(&self) -> BoxFuture<'_, Result<u64, RpcError>> {
         async move {
             self.client.get_block_height_with_commitment(CommitmentConfig::confirmed()).await.map_err(|e| self.error(e))
+        }
+        .boxed()
+    }
+
+    fn finalized_slot(&self) -> BoxFuture<'_, Result<u64, RpcError>> {
+        async move { self.client.get_slot_with_commitment(CommitmentConfig::finalized()).await.map_err(|e| self.error(e)) }
+            .boxed()
+    }
+
+    fn block_time(&self, slot: u64) -> BoxFuture<'_, Result<Option<i64>, RpcError>> {
+        async move {
+            // Not by `get_block_time`, which makes a known answer ("no such block") an error like any other.
+            match self.client.send::<Option<i64>>(RpcRequest::GetBlockTime, json!([slot])).await.map_err(|e| self.error(e)) {
+                Err(RpcError::Refused { code, .. }) if NO_BLOCK.contains(&code) => Ok(None),
+                other => other,
+            }
         }
         .boxed()
     }

@@ -1,6 +1,8 @@
 //! The node: what this crate asks of it, behind a trait so that everything above is tested without one.
 
 mod changes;
+#[cfg(test)]
+pub(crate) mod fake;
 mod http;
 
 use std::time::Duration;
@@ -147,6 +149,13 @@ pub trait Rpc: Send + Sync + 'static {
 
     /// Height of the newest block.
     fn block_height(&self) -> BoxFuture<'_, Result<u64, RpcError>>;
+
+    /// The newest slot that can no longer be undone.
+    fn finalized_slot(&self) -> BoxFuture<'_, Result<u64, RpcError>>;
+
+    /// Time of the block in a slot, seconds since 1970: what the Clock sysvar showed in it, so the same on every node. `None`
+    /// where the node has no block or knows no time: the slot was skipped, is not confirmed yet, or is too old.
+    fn block_time(&self, slot: u64) -> BoxFuture<'_, Result<Option<i64>, RpcError>>;
 
     /// The cluster's genesis hash.
     fn genesis_hash(&self) -> BoxFuture<'_, Result<Hash, RpcError>>;

@@ -1,0 +1,31 @@
+//! Prints the slots of a node with hash and time, as they come: `cargo run -p datagalax-client --example slots -- <url>`.
+use std::sync::Arc;
+
+use datagalax_client::{rpc::HttpRpc, slots::SlotWatch};
+
+#[tokio::main]
+async fn main() {
+    let url = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8899".to_owned());
+    let ws = HttpRpc::default_ws(&url);
+    let rpc = Arc::new(HttpRpc::new(&url, Some(&ws)));
+    let mut slots = SlotWatch::new(rpc, Some(&ws), None);
+    let mut first = None;
+    loop {
+        match slots.next().await {
+            Err(error) => println!("{error}"),
+            Ok(seen) => {
+                let first = *first.get_or_insert(seen[0]);
+                for slot in &seen {
+                    println!(
+                        "slot {} time {} hash {} seen {:?}",
+                        slot.number,
+                        slot.time,
+                        &hex::encode(slot.hash)[40..],
+                        slot.seen - first.seen
+                    );
+                }
+                println!("  {:?}, first slot {:?}", slots.finalized().await, slots.finality(&first).await);
+            }
+        }
+    }
+}
