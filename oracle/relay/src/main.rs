@@ -1,17 +1,18 @@
 //! `datagalax-relay`: settings, logs, exit status; the rest is in the library.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use datagalax_client::rpc::HttpRpc;
 use datagalax_relay::{
     Relay,
     admit::{Admission, Anyone, Listed, Registered},
     limits::Limits,
+    relay::Metrics,
 };
-use datagalax_service::{Ended, signals};
-use tokio::net::TcpListener;
+use datagalax_service::{Ended, Service, Shared, http::listen};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A relay for hosts behind NAT. Hosts dial in (`datagalax-agent --relay <name>:7443`) and register
 /// `https://<label>.<name>:<port>` as their endpoint, where the label is their operator key in base32; a wildcard DNS record
@@ -53,13 +54,18 @@ struct Settings {
     /// Bytes a second to and from one host together.
     #[arg(long, env = "DATAGALAX_RELAY_RATE", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1_024..))]
     rate: u64,
-    /// Seconds that connections get to end at shutdown.
-    #[arg(long, env = "DATAGALAX_RELAY_GRACE", default_value_t = 10)]
-    grace: u64,
-    /// Log filter, such as `info` or `datagalax_relay=debug`.
-    #[arg(long, env = "DATAGALAX_LOG", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    shared: Shared,
 }
+
+impl datagalax_service::Settings for Settings {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// Files that are no connections: standard streams, listeners, the monitor, the node's connections.
+const OTHER_FILES: u64 = 256;
 
 fn places(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| "a number from 1 to 1,000,000".into())
@@ -67,16 +73,15 @@ fn places(text: &str) -> Result<usize, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    datagalax_service::run("datagalax-relay", |settings: &Settings| &settings.log, start).await
+    datagalax_service::serve(start).await
 }
 
-async fn start(settings: Settings) -> Result<(), Ended> {
+async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ended> {
     let admission: Arc<dyn Admission> = match &settings.allow {
         Some(path) => {
             let list = fs::read_to_string(path).with_context(|| format!("--allow: cannot read {}", path.display()));
-            let list = list.map_err(Ended::Settings)?;
             let bad = |error| Ended::Settings(anyhow!("--allow: {}, {error}", path.display()));
-            Arc::new(Listed::parse(&list).map_err(bad)?)
+            Arc::new(Listed::parse(&list.map_err(Ended::Settings)?).map_err(bad)?)
         }
         None if settings.anyone => Arc::new(Anyone),
         None => Arc::new(Registered::new(Arc::new(HttpRpc::new(&settings.rpc, None)))),
@@ -89,15 +94,29 @@ async fn start(settings: Settings) -> Result<(), Ended> {
         bytes_per_second: settings.rate,
         ..Limits::default()
     };
-    let stop = signals()?;
-    let bind = async |option: &str, address: SocketAddr| {
-        TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}: end what uses the port, or choose another by {option}"))
-    };
-    let (public, hosts) = (bind("--listen", settings.listen).await?, bind("--hosts", settings.hosts).await?);
+    allow_files(&limits).map_err(Ended::Settings)?;
+    let (public, hosts) = (listen(settings.listen, "--listen").await?, listen(settings.hosts, "--hosts").await?);
     tracing::info!(listen = %settings.listen, hosts = %settings.hosts, names = ?settings.name, "relay started");
-    Relay::new(&settings.name, admission, limits).run(public, hosts, stop, Duration::from_secs(settings.grace)).await;
-    tracing::info!("stopped");
+    let Service { metrics, health, shutdown } = service;
+    let relay = Relay::new(&settings.name, admission, limits, metrics, health.clone());
+    health.started();
+    // Somewhat less than what the process gets, so that it ends by itself.
+    relay.run(public, hosts, shutdown.requested(), settings.shared.grace.mul_f64(0.8)).await;
     Ok(())
+}
+
+/// Raises the limit of open files to what the limits need: two for each connection, one for each host.
+fn allow_files(limits: &Limits) -> anyhow::Result<()> {
+    let needed = (limits.connections * 2 + limits.hosts) as u64 + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(maximum) = maximum.filter(|maximum| *maximum < needed) {
+        bail!(
+            "--connections and --max-hosts need {needed} open files, and this process may have {maximum}: lower them, or raise \
+             the limit (LimitNOFILE= of the systemd unit, `ulimit -Hn` in a shell)"
+        );
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum }).context("cannot raise the limit of open files")
 }

@@ -4,14 +4,15 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use datagalax_protocol::{Context, Envelope, Expected, Nonce, Refusal, RelayHello, relay::NO_EPOCH};
+use datagalax_service::{
+    Health,
+    metrics::{Counter, Gauge},
+};
 use solana_pubkey::Pubkey;
 use thiserror::Error;
 use tokio::{
@@ -38,23 +39,28 @@ const OPENS: usize = 64;
 /// How long an alert may take to leave.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a relay has done since it started.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Connections passed on to a host.
-    pub passed: AtomicU64,
-    /// Bytes passed, both directions.
-    pub bytes: AtomicU64,
-    /// Connections of the public that were refused before a host was asked: not TLS, no name, no such host, too many.
-    pub refused: AtomicU64,
-    /// Connections of the public that the host did not take in time.
-    pub unanswered: AtomicU64,
-    /// Connections cut by a bound (idle, too old).
-    pub cut: AtomicU64,
-    /// Hosts that were admitted.
-    pub admitted: AtomicU64,
-    /// Hosts that were refused.
-    pub denied: AtomicU64,
+datagalax_service::metrics! {
+    /// What a relay counts.
+    pub struct Metrics: "datagalax_relay" {
+        /// Hosts connected now.
+        pub hosts: Gauge,
+        /// Connections of the public held now.
+        pub connections: Gauge,
+        /// Connections of the public passed on to a host.
+        pub passed: Counter,
+        /// Bytes passed, in both directions together.
+        pub bytes: Counter,
+        /// Connections of the public refused before a host was asked: not TLS, no name, no such host, too many, too slow.
+        pub refused: Counter,
+        /// Connections of the public that their host did not take in time.
+        pub unanswered: Counter,
+        /// Connections of the public cut by a bound: idle, or too old.
+        pub cut: Counter,
+        /// Connections of hosts admitted.
+        pub admitted: Counter,
+        /// Connections of hosts refused: not registered or listed, a wrong signature, or a relay that is full.
+        pub denied: Counter,
+    }
 }
 
 /// Routes the public's TLS connections to the hosts that dialled in.
@@ -70,7 +76,8 @@ pub struct Relay {
     strangers: Arc<Semaphore>,
     public_sources: Arc<Sources>,
     host_sources: Arc<Sources>,
-    counts: Counts,
+    metrics: Metrics,
+    health: Health,
 }
 
 /// A client that waits for its host: the token and where the client is.
@@ -151,7 +158,13 @@ enum HostError {
 
 impl Relay {
     /// A relay that hosts know by `names` (host names as they are dialled), and that admits as `admission` says.
-    pub fn new(names: &[String], admission: Arc<dyn Admission>, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        names: &[String],
+        admission: Arc<dyn Admission>,
+        limits: Limits,
+        metrics: Metrics,
+        health: Health,
+    ) -> Arc<Self> {
         Arc::new(Self {
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             admission,
@@ -163,23 +176,14 @@ impl Relay {
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             public_sources: Sources::new(limits.per_source),
             host_sources: Sources::new(limits.per_source),
-            counts: Counts::default(),
+            metrics,
+            health,
         })
     }
 
-    /// What it has done.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// Hosts connected now.
-    pub fn hosts(&self) -> usize {
-        lock(&self.hosts).len()
-    }
-
-    /// Connections of the public held now.
-    pub fn connections(&self) -> usize {
-        self.limits.connections - self.places.available_permits()
+    /// What it has done and holds.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Serves the public on one port and hosts on another until `stop` resolves; connections that pass bytes then get
@@ -218,24 +222,26 @@ impl Relay {
 
     fn take_client(self: Arc<Self>, stream: TcpStream, from: SocketAddr, tasks: &mut JoinSet<()>) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.counts.refused.fetch_add(1, Relaxed);
+            self.metrics.refused.inc();
             tracing::debug!(%from, "refused: all places are taken");
             return;
         };
         tasks.spawn(async move {
+            self.metrics.connections.inc();
             let ended = self.client(stream, from.ip()).await;
+            self.metrics.connections.dec();
             drop(place);
             let Err(error) = ended else { return };
             let count = match &error {
-                ClientError::Cut(Cut::Idle(_) | Cut::Old(_)) => &self.counts.cut,
-                ClientError::Unanswered(_) => &self.counts.unanswered,
+                ClientError::Cut(Cut::Idle(_) | Cut::Old(_)) => &self.metrics.cut,
+                ClientError::Unanswered(_) => &self.metrics.unanswered,
                 ClientError::Cut(Cut::Io(_)) | ClientError::Io(_) => {
                     tracing::debug!(%from, %error, "connection ended");
                     return;
                 }
-                _ => &self.counts.refused,
+                _ => &self.metrics.refused,
             };
-            count.fetch_add(1, Relaxed);
+            count.inc();
             tracing::debug!(%from, %error, "connection ended");
         });
     }
@@ -250,9 +256,9 @@ impl Relay {
             time::timeout(ALERT_TIMEOUT, stream.write_all(&record)).await.ok();
         }
         let Joined { far, share, _places } = joined?;
-        self.counts.passed.fetch_add(1, Relaxed);
+        self.metrics.passed.inc();
         let passed = |bytes: usize| {
-            self.counts.bytes.fetch_add(bytes as u64, Relaxed);
+            self.metrics.bytes.inc_by(bytes as u64);
         };
         Ok(splice(stream, far, &share.rate, self.limits.idle_timeout, self.limits.life, passed).await?)
     }
@@ -360,21 +366,23 @@ impl Relay {
             if !self.names.contains(&relay) {
                 return Err(HostError::OtherRelay(relay));
             }
-            let hosts = self.hosts();
-            if hosts >= self.limits.hosts && !lock(&self.hosts).contains_key(&operator) {
-                return Err(HostError::Full);
+            {
+                let hosts = lock(&self.hosts);
+                if hosts.len() >= self.limits.hosts && !hosts.contains_key(&operator) {
+                    return Err(HostError::Full);
+                }
             }
             self.admitted(container, operator).await?;
             Ok((container, operator))
         };
         match admitted.await {
             Ok(admitted) => {
-                self.counts.admitted.fetch_add(1, Relaxed);
+                self.metrics.admitted.inc();
                 stream.write_all(&[wire::ADMITTED]).await?;
                 Ok(admitted)
             }
             Err(error) => {
-                self.counts.denied.fetch_add(1, Relaxed);
+                self.metrics.denied.inc();
                 wire::write_reason(stream, wire::REFUSED, &error.to_string()).await?;
                 Err(error)
             }
@@ -384,7 +392,15 @@ impl Relay {
     /// What the admission says, in time.
     async fn admitted(&self, container: Pubkey, operator: Pubkey) -> Result<(), Denied> {
         let verdict = time::timeout(self.limits.hello_timeout, self.admission.admit(container, operator));
-        verdict.await.unwrap_or_else(|_| Err(Denied::Unknown("its node does not answer in time".into())))
+        let verdict = verdict.await.unwrap_or_else(|_| Err(Denied::Unknown("its node does not answer in time".into())));
+        self.health.set(
+            "admission",
+            match &verdict {
+                Err(denied @ Denied::Unknown(_)) => Some(denied.to_string()),
+                _ => None,
+            },
+        );
+        verdict
     }
 
     /// Tells the host of clients until the connection ends, in one way or another.
@@ -394,12 +410,15 @@ impl Relay {
         // The newest wins: after a NAT forgot a connection, the host is back long before the relay notices. The one that was
         // there sees its channel close, since the map holds the only lasting sender.
         let share = self.share(operator);
-        lock(&self.hosts).insert(operator, Host { opens, share });
+        if lock(&self.hosts).insert(operator, Host { opens, share }).is_none() {
+            self.metrics.hosts.inc();
+        }
         let ended = self.attend(stream, &mut asked, container, operator).await;
         let mut hosts = lock(&self.hosts);
         let still_ours = ours.upgrade().zip(hosts.get(&operator)).is_some_and(|(ours, host)| host.opens.same_channel(&ours));
         if still_ours {
             hosts.remove(&operator);
+            self.metrics.hosts.dec();
         }
         ended
     }

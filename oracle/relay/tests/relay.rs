@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,9 +13,14 @@ use datagalax_relay::{
     admit::{Admission, Anyone, Denied, Listed},
     limits::Limits,
     name,
+    relay::Metrics,
     tunnel::{Identity, Passed, RelayAddress},
 };
-use datagalax_service::tls;
+use datagalax_service::{
+    Health,
+    metrics::{Metrics as _, Registry},
+    tls,
+};
 use futures_util::{FutureExt, future::BoxFuture};
 use rustls::pki_types::ServerName;
 use solana_keypair::Keypair;
@@ -46,7 +51,13 @@ struct Running {
 async fn relay_at(public: u16, hosts: u16, admission: impl Admission, limits: Limits) -> Running {
     let (public, hosts) = tokio::join!(TcpListener::bind(("127.0.0.1", public)), TcpListener::bind(("127.0.0.1", hosts)));
     let (public, hosts) = (public.unwrap(), hosts.unwrap());
-    let relay = Relay::new(&["127.0.0.1".into()], Arc::new(admission), limits);
+    let relay = Relay::new(
+        &["127.0.0.1".into()],
+        Arc::new(admission),
+        limits,
+        Metrics::register(&mut Registry::default()),
+        Health::default(),
+    );
     let (stop, stopped) = oneshot::channel::<()>();
     let [at, hosts_at] = [&public, &hosts].map(|listener| listener.local_addr().unwrap());
     let task = tokio::spawn(relay.clone().run(public, hosts, stopped.map(drop), Duration::from_secs(5)));
@@ -69,14 +80,15 @@ impl Running {
                 time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.relay.counts()));
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.relay.metrics()));
     }
 
     /// A host that sends back what it gets, over TLS; a tunnel that is connected.
     async fn host(&self, key: &Arc<Keypair>) -> JoinHandle<()> {
-        let before = self.relay.counts().admitted.load(Relaxed);
+        let before = self.relay.metrics().admitted.get();
         let task = tokio::spawn(echo(key.clone(), Tunnel::open(&identity(key), &[self.address()])));
-        self.until("the host connects", |relay| relay.counts().admitted.load(Relaxed) > before && relay.hosts() > 0).await;
+        self.until("the host connects", |relay| relay.metrics().admitted.get() > before && relay.metrics().hosts.get() > 0)
+            .await;
         task
     }
 
@@ -166,7 +178,7 @@ async fn a_host_is_reached_by_its_key_and_nobody_else_answers_for_it() {
     // A relay that leads elsewhere is found out by the key.
     let name = name::label(&other.pubkey());
     relay.client_named(&one.pubkey(), &name).await.unwrap_err();
-    assert!(relay.relay.counts().bytes.load(Relaxed) > 600_000);
+    assert!(relay.relay.metrics().bytes.get() > 600_000);
 }
 
 #[tokio::test]
@@ -184,7 +196,7 @@ async fn many_at_once_each_get_their_own() {
         }
     });
     futures_util::future::join_all(clients).await;
-    relay.until("all places are given back", |relay| relay.connections() == 0).await;
+    relay.until("all places are given back", |relay| relay.metrics().connections.get() == 0).await;
 }
 
 #[tokio::test]
@@ -218,7 +230,9 @@ async fn strangers_at_the_public_port_are_refused_and_told_so_in_tls() {
     };
     timeout(PATIENCE, trickle).await.expect("a slow client is cut");
     assert_eq!(rest(&mut silent).await, b"");
-    relay.until("all are counted", |relay| relay.counts().refused.load(Relaxed) == 7 && relay.connections() == 0).await;
+    relay
+        .until("all are counted", |relay| relay.metrics().refused.get() == 7 && relay.metrics().connections.get() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -259,7 +273,7 @@ async fn a_host_proves_its_key_to_this_relay_now() {
         stream.write_all(opening).await.unwrap();
         assert_eq!(rest(&mut stream).await, b"");
     }
-    assert_eq!((relay.relay.hosts(), relay.relay.counts().admitted.load(Relaxed)), (0, 0));
+    assert_eq!((relay.relay.metrics().hosts.get(), relay.relay.metrics().admitted.get()), (0, 0));
 }
 
 #[tokio::test]
@@ -297,7 +311,7 @@ async fn who_may_not_stay_is_put_out_but_a_dead_node_puts_nobody_out() {
     *verdict.lock().unwrap() = Err(Denied::Stranger("deregistered".into()));
     let bytes = rest(&mut host).await;
     assert_eq!((bytes[0], &bytes[2..]), (2, b"deregistered".as_slice()));
-    assert_eq!(relay.relay.hosts(), 0);
+    assert_eq!(relay.relay.metrics().hosts.get(), 0);
 }
 
 #[tokio::test]
@@ -320,7 +334,7 @@ async fn one_host_and_one_address_have_so_many_places() {
     // Those that were there are not disturbed, and a place that is given back is another's.
     says_back(&mut held[0], b"still here").await.unwrap();
     drop(held.pop());
-    relay.until("a place is free", |relay| relay.connections() == 3).await;
+    relay.until("a place is free", |relay| relay.metrics().connections.get() == 3).await;
     says_back(&mut relay.client(&third).await.unwrap(), b"hello").await.unwrap();
 }
 
@@ -332,7 +346,7 @@ async fn a_host_that_does_not_dial_back_costs_its_client_only_a_while() {
     let mut host = relay.raw_host(&key).await;
     let error = relay.client(&key.pubkey()).await.unwrap_err();
     assert!(error.to_string().contains("InternalError"), "{error}");
-    relay.until("counted", |relay| relay.counts().unanswered.load(Relaxed) == 1 && relay.connections() == 0).await;
+    relay.until("counted", |relay| relay.metrics().unanswered.get() == 1 && relay.metrics().connections.get() == 0).await;
     // The token comes too late now, and another one never was: both connections just end.
     let mut open = [0; 33];
     host.read_exact(&mut open).await.unwrap();
@@ -380,7 +394,7 @@ async fn the_newest_connection_of_a_key_wins() {
     assert_eq!(bye[0], 2);
     assert!(String::from_utf8_lossy(&bye).contains("took its place"));
     says_back(&mut relay.client(&key.pubkey()).await.unwrap(), b"hello").await.unwrap();
-    assert_eq!(relay.relay.hosts(), 1, "the old one's end does not remove the new one");
+    assert_eq!(relay.relay.metrics().hosts.get(), 1, "the old one's end does not remove the new one");
 }
 
 #[tokio::test]
@@ -392,7 +406,7 @@ async fn a_silent_host_is_gone_after_three_pings() {
     let heard = rest(&mut silent).await;
     assert!(heard.iter().take_while(|kind| **kind == 0).count() >= 2, "it was asked: {heard:?}");
     assert!(String::from_utf8_lossy(&heard).contains("does not answer"));
-    relay.until("only the one that answers stays", |relay| relay.hosts() == 1).await;
+    relay.until("only the one that answers stays", |relay| relay.metrics().hosts.get() == 1).await;
     says_back(&mut relay.client(&answering.pubkey()).await.unwrap(), b"hello").await.unwrap();
 }
 
@@ -404,7 +418,7 @@ async fn an_idle_connection_is_cut() {
     let mut stream = relay.client(&key.pubkey()).await.unwrap();
     says_back(&mut stream, b"hello").await.unwrap();
     assert!(timeout(PATIENCE, stream.read_u8()).await.expect("it is cut").is_err());
-    relay.until("counted", |relay| relay.counts().cut.load(Relaxed) == 1).await;
+    relay.until("counted", |relay| relay.metrics().cut.get() == 1).await;
 }
 
 #[tokio::test]
@@ -423,7 +437,7 @@ async fn hosts_come_back_by_themselves_after_a_restart() {
 
     let second = relay_at(public, hosts, Anyone, Limits::default()).await;
     let _host = tokio::spawn(echo(key.clone(), tunnel));
-    second.until("the host is back", |relay| relay.hosts() == 1).await;
+    second.until("the host is back", |relay| relay.metrics().hosts.get() == 1).await;
     says_back(&mut second.client(&key.pubkey()).await.unwrap(), b"hello").await.unwrap();
 }
 
