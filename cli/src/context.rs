@@ -33,11 +33,7 @@ impl Context {
 
     /// The key of `--keypair` and a pipeline that it pays for. What an earlier run left on its way is resolved first.
     pub async fn signer(&self) -> Result<Signing> {
-        let path = match &self.options.keypair {
-            Some(path) => path.clone(),
-            None => home()?.join(".config/solana/id.json"),
-        };
-        let keypair = Arc::new(keys::load(&path)?);
+        let keypair = Arc::new(self.load_key()?);
         let pending = match &self.options.pending {
             Some(path) => path.clone(),
             None => home()?.join(".local/state/datagalax/pending"),
@@ -55,6 +51,25 @@ impl Context {
             eprintln!("note: `{}` of an earlier run {became} ({})", pending.label, pending.signature());
         }
         Ok(Signing { keypair, pipeline })
+    }
+
+    /// The file of `--keypair`.
+    pub fn keypair_path(&self) -> Result<PathBuf> {
+        match &self.options.keypair {
+            Some(path) => Ok(path.clone()),
+            None => Ok(home()?.join(".config/solana/id.json")),
+        }
+    }
+
+    /// The key of `--keypair`.
+    pub fn load_key(&self) -> Result<Keypair> {
+        Ok(keys::load(&self.keypair_path()?)?)
+    }
+
+    /// The nodes: their RPC and WebSocket URLs.
+    pub fn nodes(&self) -> Vec<(String, String)> {
+        let url = &self.options.url;
+        vec![(url.clone(), self.options.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(url)))]
     }
 
     /// The network, which must have been initialised.
