@@ -7,7 +7,7 @@ use datagalax::{constants::NONE, state::Network};
 use datagalax_client::{
     Address, Pipeline, Reader, keys,
     pipeline::{DirectoryStore, Landed, Resolved, Settings},
-    rpc::HttpRpc,
+    rpc::{self, ConnectError, Failover, HttpRpc},
 };
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
@@ -18,17 +18,19 @@ use crate::options::Options;
 /// The chain, and the options.
 pub struct Context {
     options: Options,
-    rpc: Arc<HttpRpc>,
+    rpc: Arc<Failover>,
     /// Reads the chain.
     pub reader: Reader,
 }
 
 impl Context {
     /// Connects when something is first read.
-    pub fn new(options: Options) -> Self {
-        let ws = options.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(&options.url));
-        let rpc = Arc::new(HttpRpc::new(&options.url, Some(&ws)));
-        Self { reader: Reader::new(rpc.clone()), rpc, options }
+    ///
+    /// # Errors
+    /// The URLs cannot be meant.
+    pub fn new(options: Options) -> Result<Self, ConnectError> {
+        let rpc = rpc::connect(&options.url, &options.ws)?;
+        Ok(Self { reader: Reader::new(rpc.clone()), rpc, options })
     }
 
     /// The key of `--keypair` and a pipeline that it pays for. What an earlier run left on its way is resolved first.
@@ -66,17 +68,17 @@ impl Context {
         Ok(keys::load(&self.keypair_path()?)?)
     }
 
-    /// The nodes: their RPC and WebSocket URLs.
+    /// The nodes, the preferred first: their RPC and WebSocket URLs.
     pub fn nodes(&self) -> Vec<(String, String)> {
-        let url = &self.options.url;
-        vec![(url.clone(), self.options.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(url)))]
+        let ws = |(at, url): (usize, &String)| self.options.ws.get(at).cloned().unwrap_or_else(|| HttpRpc::default_ws(url));
+        self.options.url.iter().enumerate().map(|node| (node.1.clone(), ws(node))).collect()
     }
 
     /// The network, which must have been initialised.
     pub async fn network(&self) -> Result<Box<Network>> {
         self.reader.network().await.map_err(|e| {
             if e.is_not_found() {
-                let url = &self.options.url;
+                let url = self.reader.rpc().url();
                 anyhow::anyhow!("there is no Datagalax network at {url}: initialise one with `datagalax network init`, or name another node with --url")
             } else {
                 e.into()

@@ -115,7 +115,21 @@ fn main() -> ExitCode {
         }
     };
     let output = arguments.options.output;
-    let outcome = runtime.block_on(run(arguments)).and_then(|report| {
+    let outcome = runtime.block_on(async {
+        // Within the runtime: nodes are watched in the background.
+        match Context::new(arguments.options) {
+            Ok(context) => Ok(run(arguments.command, &context).await),
+            Err(e) => Err(e),
+        }
+    });
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(e) => {
+            eprintln!("error: {e}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let outcome = outcome.and_then(|report| {
         let text = report.render(output);
         let failed = report.has_failed();
         match io::stdout().lock().write_all(text.as_bytes()) {
@@ -136,26 +150,25 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<Report> {
-    let context = Context::new(arguments.options);
-    match arguments.command {
-        Command::Network(command) => command.run(&context).await,
-        Command::Class(command) => command.run(&context).await,
-        Command::Rewards(command) => command.run(&context).await,
-        Command::Provider(command) => command.run(&context).await,
-        Command::Container(command) => command.run(&context).await,
-        Command::Doctor(doctor) => doctor.run(&context).await,
-        Command::Gpu(command) => command.run(&context).await,
-        Command::Block(command) => command.run(&context).await,
-        Command::Checker(command) => command.run(&context).await,
-        Command::Epoch(command) => command.run(&context).await,
-        Command::Claim => claim::run(&context).await,
-        Command::Withdraw(withdraw) => withdraw.run(&context).await,
-        Command::Indexer(command) => command.run(&context).await,
-        Command::Keeper(command) => command.run(&context).await,
-        Command::Case(command) => command.run(&context).await,
-        Command::Account(command) => command.run(&context).await,
-        Command::Mint(command) => command.run(&context).await,
+async fn run(command: Command, context: &Context) -> anyhow::Result<Report> {
+    match command {
+        Command::Network(command) => command.run(context).await,
+        Command::Class(command) => command.run(context).await,
+        Command::Rewards(command) => command.run(context).await,
+        Command::Provider(command) => command.run(context).await,
+        Command::Container(command) => command.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Gpu(command) => command.run(context).await,
+        Command::Block(command) => command.run(context).await,
+        Command::Checker(command) => command.run(context).await,
+        Command::Epoch(command) => command.run(context).await,
+        Command::Claim => claim::run(context).await,
+        Command::Withdraw(withdraw) => withdraw.run(context).await,
+        Command::Indexer(command) => command.run(context).await,
+        Command::Keeper(command) => command.run(context).await,
+        Command::Case(command) => command.run(context).await,
+        Command::Account(command) => command.run(context).await,
+        Command::Mint(command) => command.run(context).await,
     }
 }
 

@@ -48,6 +48,10 @@ fn bad_usage_is_64_and_help_is_0() {
         &["network", "init"],
         &["class", "create", "--id", "65536", "--name", "x", "--weight", "1", "--reference-throughput", "1"],
         &["--output", "xml", "claim"],
+        // Nodes that cannot be meant.
+        &["claim", "--url", "127.0.0.1:8899"],
+        &["claim", "--url", "http://a:1,http://a:1"],
+        &["claim", "--url", "http://a:1,http://b:1", "--ws", "ws://a:2"],
         // What belongs to one role only.
         &["doctor", "--container", "11111111111111111111111111111111"],
         &["doctor", "--checker-id", "1"],

@@ -82,6 +82,8 @@ async fn endpoint(url: String, ws: String) -> Endpoint {
     let address = if address.rsplit_once(':').is_some() { address } else { format!("{address}:{default}") };
     let ((genesis, took), slots, version, websocket) = join!(genesis, slots, bounded(version(&url)), connect(&address));
     let took = genesis.as_ref().map(|_| took).map_err(Clone::clone);
+    // There may be a key in a URL.
+    let (url, ws) = (HttpRpc::shown_url(&url), HttpRpc::shown_url(&ws));
     Endpoint { url, took, genesis, slots, version, websocket: (ws, websocket) }
 }
 
