@@ -82,21 +82,29 @@ pub struct Identity {
 
 /// Why there is no connection to a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-enum LinkError {
+pub enum LinkError {
+    /// The first attempt is under way.
     #[error("not connected yet")]
     NotYet,
+    /// No connection came about.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
+    /// It does not admit this host.
     #[error("it refuses this host: {0}")]
     Refused(String),
+    /// It ended the connection and said why.
     #[error("it ended the connection: {0}")]
     Bye(String),
+    /// It asks no more whether this host is there.
     #[error("it fell silent")]
     Silent,
+    /// The connection broke.
     #[error("the connection was lost: {0}")]
     Lost(String),
+    /// It says what no relay says.
     #[error("it does not speak this protocol")]
     Protocol,
+    /// No hello could be signed.
     #[error("this host's key cannot sign: {0}")]
     Sign(String),
 }
@@ -113,12 +121,16 @@ pub struct Passed {
 /// Connections to relays, kept up by tasks of its own until it is dropped.
 pub struct Tunnel {
     streams: mpsc::Receiver<Passed>,
-    links: Vec<(RelayAddress, watch::Receiver<Option<LinkError>>)>,
+    links: Links,
     _tasks: JoinSet<()>,
 }
 
+/// Whether a tunnel's relays are connected, for whoever tells of it. Outlives the tunnel, and then knows nothing new.
+#[derive(Clone)]
+pub struct Links(Vec<(RelayAddress, watch::Receiver<Option<LinkError>>)>);
+
 impl Tunnel {
-    /// Connects to each of these relays and stays connected. Returns at once; see [`Tunnel::trouble`].
+    /// Connects to each of these relays and stays connected. Returns at once; see [`Tunnel::links`].
     pub fn open(identity: &Identity, relays: &[RelayAddress]) -> Self {
         let (deliver, streams) = mpsc::channel(WAITING);
         let (mut links, mut tasks) = (Vec::new(), JoinSet::new());
@@ -127,7 +139,7 @@ impl Tunnel {
             links.push((relay.clone(), seen));
             tasks.spawn(keep_up(identity.clone(), relay.clone(), state, deliver.clone()));
         }
-        Self { streams, links, _tasks: tasks }
+        Self { streams, links: Links(links), _tasks: tasks }
     }
 
     /// The next connection that a relay passes on. Without relays it never comes. Safe to cancel.
@@ -139,25 +151,34 @@ impl Tunnel {
         }
     }
 
+    /// Whether its relays are connected.
+    pub fn links(&self) -> Links {
+        self.links.clone()
+    }
+}
+
+impl Links {
     /// Why this host cannot be reached through its relays, naming each that is not connected; `None` when all are.
     pub fn trouble(&self) -> Option<String> {
         let troubles = self
-            .links
+            .0
             .iter()
             .filter_map(|(relay, state)| state.borrow().as_ref().map(|error| format!("relay {relay}: {error}")));
         let troubles: Vec<String> = troubles.collect();
         (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 
-    /// Waits until [`Tunnel::trouble`] may have changed. Without relays it never does.
+    /// Waits until [`Links::trouble`] may have changed since this handle last waited. Without relays it never does.
     pub async fn changed(&mut self) {
-        let changes = self.links.iter_mut().map(|(_, state)| Box::pin(state.changed()));
+        let changes = self.0.iter_mut().map(|(_, state)| Box::pin(state.changed()));
         let changes: Vec<_> = changes.collect();
         if changes.is_empty() {
             std::future::pending::<()>().await;
         }
-        // A sender is never dropped while its task runs, and the tasks run as long as this does.
-        futures_util::future::select_all(changes).await.0.ok();
+        if futures_util::future::select_all(changes).await.0.is_err() {
+            // The tunnel is gone.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

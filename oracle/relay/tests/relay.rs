@@ -280,14 +280,16 @@ async fn a_host_proves_its_key_to_this_relay_now() {
 async fn a_stranger_gets_no_tunnel_and_hears_why() {
     let (known, stranger) = (Arc::new(Keypair::new()), Arc::new(Keypair::new()));
     let relay = relay_at(0, 0, Listed::parse(&known.pubkey().to_string()).unwrap(), Limits::default()).await;
-    let mut tunnel = Tunnel::open(&identity(&stranger), &[relay.address()]);
-    assert!(tunnel.trouble().unwrap().contains("not connected yet"));
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    let trouble = tunnel.trouble().unwrap();
+    let tunnel = Tunnel::open(&identity(&stranger), &[relay.address()]);
+    let mut links = tunnel.links();
+    assert!(links.trouble().unwrap().contains("not connected yet"));
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    let trouble = links.trouble().unwrap();
     assert!(trouble.contains("refuses this host") && trouble.contains("list"), "{trouble}");
-    let mut tunnel = Tunnel::open(&identity(&known), &[relay.address()]);
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    assert_eq!(tunnel.trouble(), None);
+    let tunnel = Tunnel::open(&identity(&known), &[relay.address()]);
+    let mut links = tunnel.links();
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert_eq!(links.trouble(), None);
 }
 
 /// Admits until it is told otherwise.
@@ -426,14 +428,15 @@ async fn hosts_come_back_by_themselves_after_a_restart() {
     let first = relay(Limits::default()).await;
     let (public, hosts, address) = (first.public.port(), first.hosts.port(), first.address());
     let key = Arc::new(Keypair::new());
-    let mut tunnel = Tunnel::open(&identity(&key), std::slice::from_ref(&address));
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    assert_eq!(tunnel.trouble(), None);
+    let tunnel = Tunnel::open(&identity(&key), std::slice::from_ref(&address));
+    let mut links = tunnel.links();
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert_eq!(links.trouble(), None);
     // A connection that passes bytes lives on through the grace period; here it ends, and the relay with it.
     first.stop.send(()).unwrap();
     timeout(PATIENCE, first.task).await.expect("the relay stops").unwrap();
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    assert!(tunnel.trouble().unwrap().starts_with(&format!("relay {address}: ")));
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert!(links.trouble().unwrap().starts_with(&format!("relay {address}: ")));
 
     let second = relay_at(public, hosts, Anyone, Limits::default()).await;
     let _host = tokio::spawn(echo(key.clone(), tunnel));
@@ -463,6 +466,7 @@ async fn a_relay_that_asks_for_too_much_or_talks_nonsense_harms_no_host() {
     let address: RelayAddress = listener.local_addr().unwrap().to_string().parse().unwrap();
     let key = Arc::new(Keypair::new());
     let mut tunnel = Tunnel::open(&identity(&key), &[address]);
+    let mut links = tunnel.links();
     let (mut evil, _) = listener.accept().await.unwrap();
     evil.write_all(&[5; 16]).await.unwrap();
     let mut hello = vec![0; 9];
@@ -470,15 +474,15 @@ async fn a_relay_that_asks_for_too_much_or_talks_nonsense_harms_no_host() {
     let length = evil.read_u16_le().await.unwrap();
     evil.read_exact(&mut vec![0; usize::from(length)]).await.unwrap();
     evil.write_u8(0).await.unwrap();
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    assert_eq!(tunnel.trouble(), None);
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert_eq!(links.trouble(), None);
     // A thousand opens at once; nobody takes what comes, so at most 64 wait and the rest is dropped.
     for _ in 0..1_000 {
         evil.write_all(&[1; 33]).await.unwrap();
     }
     evil.write_u8(77).await.unwrap();
-    timeout(PATIENCE, tunnel.changed()).await.unwrap();
-    assert!(tunnel.trouble().unwrap().contains("does not speak this protocol"), "{:?}", tunnel.trouble());
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert!(links.trouble().unwrap().contains("does not speak this protocol"), "{:?}", links.trouble());
     let mut taken = 0;
     while tunnel.accept().now_or_never().is_some() {
         taken += 1;
