@@ -8,12 +8,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use solana_account::Account;
 use tokio::time::sleep;
 
 use crate::{Address, accounts::AccountError, reader::ReadError, rpc::Rpc};
 
 /// Where the cluster keeps its clock.
 pub const CLOCK_SYSVAR: Address = Address::from_str_const("SysvarC1ock11111111111111111111111111111111");
+const CLOCK: &str = "clock";
 /// Longest sleep between two looks at the chain while waiting.
 const MAX_SLEEP: Duration = Duration::from_secs(2);
 /// Shortest: about half a slot.
@@ -89,14 +91,21 @@ impl ChainClock {
 /// # Errors
 /// [`ReadError`] when the node does not answer or shows no clock.
 pub async fn read_clock(rpc: &dyn Rpc) -> Result<Instant, ReadError> {
-    let what = "clock";
     let account = rpc.accounts(&[CLOCK_SYSVAR]).await?.into_iter().next().flatten();
-    let account = account.ok_or(AccountError::NotFound { what, address: CLOCK_SYSVAR })?;
+    let account = account.ok_or(AccountError::NotFound { what: CLOCK, address: CLOCK_SYSVAR })?;
+    Ok(parse_clock(&account)?)
+}
+
+/// The Clock sysvar from its account, for those who read it together with others: then nothing of them is of a later time.
+///
+/// # Errors
+/// [`AccountError::TooShort`].
+pub fn parse_clock(account: &Account) -> Result<Instant, AccountError> {
     let data = &account.data;
     let field = |at: usize| data.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok());
     // slot u64, start of the cluster's epoch i64, epoch u64, leader schedule's epoch u64, unix timestamp i64.
     let (Some(slot), Some(time)) = (field(0), field(32)) else {
-        return Err(AccountError::TooShort { what, address: CLOCK_SYSVAR, have: data.len(), need: 40 }.into());
+        return Err(AccountError::TooShort { what: CLOCK, address: CLOCK_SYSVAR, have: data.len(), need: 40 });
     };
     Ok(Instant { slot: u64::from_le_bytes(slot), unix_timestamp: i64::from_le_bytes(time) })
 }

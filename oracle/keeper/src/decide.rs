@@ -1,17 +1,24 @@
-//! What is due. Pure: the chain as it was read, and a time.
+//! What is due, and until when. Pure: the chain as it was read, and a time.
 
 use std::fmt;
 
 use datagalax::{
-    constants::{MAX_SETTLED_EPOCHS, NONE},
+    constants::{HISTORY, MAX_SETTLED_EPOCHS, NONE},
     settlement,
-    state::{Block, Case, Container, Epoch, Lease, Network, Row},
+    state::{Block, Case, Container, Epoch, Keeper, Lease, Network, Row},
 };
 use datagalax_client::Address;
+
+use crate::{
+    heads::BlockHead,
+    plan::{Due, in_order},
+};
 
 /// Epochs that a running lease may have to be settled before a keeper pays a transaction for it: a quarter of what a row's history
 /// keeps, so that a late keeper loses nobody a verdict.
 const SETTLE_EVERY: u32 = 8;
+/// Time of a slot, milliseconds, where seconds are made of slots.
+const SLOT: i64 = 400;
 
 /// What the decision is made from, read at about the same time.
 #[derive(Clone)]
@@ -22,10 +29,16 @@ pub struct ChainView {
     pub slot: u64,
     /// The epoch that the network advanced to last; `None` before the first.
     pub epoch: Option<Box<Epoch>>,
-    /// Every block of full length.
-    pub blocks: Vec<Box<Block>>,
+    /// Every block of full length, by index.
+    pub blocks: Vec<BlockHead>,
     /// What is not of every epoch.
     pub chores: Chores,
+    /// Wallets of the other keepers that are at work, as far as is known.
+    pub others: Vec<Address>,
+    /// This keeper's own account, if it has one: its address and what it is owed.
+    pub keeper: Option<(Address, Box<Keeper>)>,
+    /// From how much on its pay is withdrawn, base units; `None` when that is left to its owner.
+    pub claim_from: Option<u64>,
 }
 
 /// Containers, cases and leases that may want something done. Read seldom, and only as much as one keeper does at a time.
@@ -44,19 +57,18 @@ pub struct Watched {
     pub address: Address,
     /// The account.
     pub container: Box<Container>,
+    /// Its row, read after the account.
+    pub row: Row,
     /// The case of dishonesty since the row's first condemned epoch.
     pub case: Option<Box<Case>>,
 }
 
-/// Rows that may want something done, as block and row: frozen ones, and those that left.
-pub fn rows_of_interest(network: &Network, blocks: &[Box<Block>], now: i64) -> Vec<(u32, u8)> {
+/// Rows of a block that may want something done: frozen ones, and those that left.
+pub fn rows_of_interest(network: &Network, block: &Block, now: i64) -> Vec<u8> {
     let Ok(current) = network.epoch_at(now) else { return Vec::new() };
     let left = |row: &Row| row.status == Row::LEAVING && current > row.until;
-    let of = |block: &Block| -> Vec<(u32, u8)> {
-        let rows = (0u8..=u8::MAX).zip(&block.rows);
-        rows.filter(|(_, row)| row.is_accused() || left(row)).map(|(index, _)| (block.index, index)).collect()
-    };
-    blocks.iter().flat_map(|block| of(block)).collect()
+    let rows = (0u8..=u8::MAX).zip(&block.rows);
+    rows.filter(|(_, row)| row.is_accused() || left(row)).map(|(index, _)| index).collect()
 }
 
 /// One instruction that may be sent now.
@@ -111,6 +123,144 @@ pub enum Action {
     CloseLease(Address),
     /// Settle a lease as far as its epochs are judged.
     SettleLease(Address),
+    /// Have this keeper's own pay sent to its wallet.
+    Claim,
+}
+
+/// What kind of action, for settings, books and batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// [`Action::Advance`]
+    Advance,
+    /// [`Action::Churn`]
+    Churn,
+    /// [`Action::Draw`]
+    Draw,
+    /// [`Action::SeatBlock`]
+    Seat,
+    /// [`Action::Tally`]
+    Tally,
+    /// [`Action::OpenCase`]
+    OpenCase,
+    /// [`Action::CloseCase`]
+    CloseCase,
+    /// [`Action::ReleaseRow`]
+    Release,
+    /// [`Action::VacateRow`]
+    Vacate,
+    /// [`Action::CancelLease`]
+    CancelLease,
+    /// [`Action::CloseLease`]
+    CloseLease,
+    /// [`Action::SettleLease`]
+    Settle,
+    /// [`Action::Claim`]
+    Claim,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Advance,
+        Self::Churn,
+        Self::Draw,
+        Self::Seat,
+        Self::Tally,
+        Self::OpenCase,
+        Self::CloseCase,
+        Self::Release,
+        Self::Vacate,
+        Self::CancelLease,
+        Self::CloseLease,
+        Self::Settle,
+        Self::Claim,
+    ];
+
+    /// Its name in books, labels and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Advance => "advance",
+            Self::Churn => "churn",
+            Self::Draw => "draw",
+            Self::Seat => "seat",
+            Self::Tally => "tally",
+            Self::OpenCase => "open-case",
+            Self::CloseCase => "close-case",
+            Self::Release => "release",
+            Self::Vacate => "vacate",
+            Self::CancelLease => "cancel-lease",
+            Self::CloseLease => "close-lease",
+            Self::Settle => "settle",
+            Self::Claim => "claim",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether the program pays a keeper for it.
+    pub const fn is_paid(self) -> bool {
+        matches!(self, Self::Advance | Self::Draw | Self::Tally | Self::CloseCase)
+    }
+
+    /// Most of them that one transaction may hold, by its compute units and bytes (docs/costs.md): a tally of 256 leased rows takes
+    /// 144,000 units, the settling of 64 epochs 28,000.
+    pub const fn batch(self) -> usize {
+        match self {
+            Self::Advance | Self::Churn | Self::Draw | Self::Claim => 1,
+            Self::Seat => 20,
+            Self::Tally => 9,
+            Self::OpenCase | Self::CloseCase | Self::Release | Self::Vacate => 3,
+            Self::CancelLease | Self::CloseLease | Self::Settle => 4,
+        }
+    }
+}
+
+impl Action {
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Advance(_) => Kind::Advance,
+            Self::Churn(_) => Kind::Churn,
+            Self::Draw(_) => Kind::Draw,
+            Self::SeatBlock { .. } => Kind::Seat,
+            Self::Tally { .. } => Kind::Tally,
+            Self::OpenCase { .. } => Kind::OpenCase,
+            Self::CloseCase { .. } => Kind::CloseCase,
+            Self::ReleaseRow { .. } => Kind::Release,
+            Self::VacateRow(_) => Kind::Vacate,
+            Self::CancelLease(_) => Kind::CancelLease,
+            Self::CloseLease(_) => Kind::CloseLease,
+            Self::SettleLease(_) => Kind::Settle,
+            Self::Claim => Kind::Claim,
+        }
+    }
+
+    /// What it is about, the same on every keeper: its kind, a number or an address, and an epoch.
+    pub fn subject(&self) -> [u8; 37] {
+        let mut subject = [0; 37];
+        subject[0] = self.kind() as u8;
+        let (address, block, epoch) = match self {
+            Self::Advance(epoch) | Self::Churn(epoch) | Self::Draw(epoch) => (None, 0, *epoch),
+            Self::SeatBlock { epoch, block } | Self::Tally { epoch, block } => (None, *block, *epoch),
+            Self::OpenCase { container, epoch }
+            | Self::CloseCase { container, epoch }
+            | Self::ReleaseRow { container, epoch } => (Some(container), 0, *epoch),
+            Self::VacateRow(address)
+            | Self::CancelLease(address)
+            | Self::CloseLease(address)
+            | Self::SettleLease(address) => (Some(address), 0, 0),
+            Self::Claim => (None, 0, 0),
+        };
+        match address {
+            Some(address) => subject[1..33].copy_from_slice(address.as_ref()),
+            None => subject[1..5].copy_from_slice(&block.to_le_bytes()),
+        }
+        subject[33..].copy_from_slice(&epoch.to_le_bytes());
+        subject
+    }
 }
 
 impl fmt::Display for Action {
@@ -128,136 +278,166 @@ impl fmt::Display for Action {
             Self::CancelLease(lease) => write!(f, "cancel lease {lease}"),
             Self::CloseLease(lease) => write!(f, "close lease {lease}"),
             Self::SettleLease(lease) => write!(f, "settle lease {lease}"),
+            Self::Claim => f.write_str("withdraw the keeper's pay"),
         }
     }
 }
 
-/// What may be sent at `now` (seconds of the chain's clock), the nearest deadline first.
-pub fn next_actions(view: &ChainView, now: i64) -> Vec<Action> {
+/// What may be sent at `now` (seconds of the chain's clock), in the order in which it should be.
+pub fn due(view: &ChainView, now: i64) -> Vec<Due> {
     let network = &view.network;
     let Ok(number) = network.epoch_at(now) else { return Vec::new() };
     let mut due = Vec::new();
-
     if network.current_epoch == NONE || network.current_epoch < number {
-        // Late in its epoch an advance still releases reservations and lets containers register, but hurries nobody.
-        let deadline =
-            if now < network.draw_deadline(number) { network.draw_deadline(number) } else { network.bounds(number).1 };
-        due.push((deadline, Action::Advance(number)));
+        due.push(advance(network, number, now));
     } else if let Some(epoch) = view.epoch.as_deref().filter(|e| e.number == number) {
         due.extend(draw(view, epoch, now));
-        due.extend(seats(view, epoch));
+        due.extend(seats(view, epoch, now));
     }
     if let Some(before) = number.checked_sub(1) {
         due.extend(tallies(view, before, now));
     }
+    // The program wants the account of the current epoch in some of them.
+    let advanced = network.current_epoch != NONE;
+    due.extend(view.chores.containers.iter().filter_map(|watched| container(network, watched, number, now, advanced)));
+    due.extend(view.chores.leases.iter().filter_map(|(address, l)| lease(view, *address, l, number, now, advanced)));
+    due.extend(claim(view));
+    in_order(&mut due);
+    due
+}
 
-    due.extend(chores(view, number, now).map(|action| (i64::MAX, action)));
+/// [`due`] without the dates.
+pub fn next_actions(view: &ChainView, now: i64) -> Vec<Action> {
+    due(view, now).into_iter().map(|due| due.action).collect()
+}
 
-    due.sort_unstable();
-    due.into_iter().map(|(_, action)| action).collect()
+/// The first of these times that is not over.
+fn ahead(now: i64, times: impl IntoIterator<Item = i64>) -> Option<i64> {
+    times.into_iter().find(|time| *time > now)
+}
+
+fn advance(network: &Network, number: u32, now: i64) -> Due {
+    let (_, end) = network.bounds(number);
+    let draw_by = network.draw_deadline(number);
+    // The draw waits for slots after it. Late in its epoch an advance still releases reservations and lets containers register, but
+    // hurries nobody.
+    let wait = (i64::from(network.parameters.draw_delay) + 2) * SLOT / 1_000 + 1;
+    Due {
+        action: Action::Advance(number),
+        deadline: ahead(now, [draw_by - wait, draw_by, end]),
+        since: now,
+        value: u64::MAX,
+    }
 }
 
 /// Churn or draw of the current epoch.
-fn draw(view: &ChainView, epoch: &Epoch, now: i64) -> Option<(i64, Action)> {
+fn draw(view: &ChainView, epoch: &Epoch, now: i64) -> Option<Due> {
     let deadline = view.network.draw_deadline(epoch.number);
     if epoch.status != Epoch::ADVANCED || now >= deadline {
         return None;
     }
-    if epoch.churn_left() > 0 {
-        return Some((deadline, Action::Churn(epoch.number)));
-    }
     // A slot's hash is known from the slot after it on.
-    (view.slot > epoch.draw_slot).then_some((deadline, Action::Draw(epoch.number)))
+    let action = match epoch.churn_left() {
+        0 => (view.slot > epoch.draw_slot).then_some(Action::Draw(epoch.number))?,
+        _ => Action::Churn(epoch.number),
+    };
+    Some(Due { action, deadline: Some(deadline), since: now, value: u64::MAX })
 }
 
-/// Blocks of the drawn epoch that have no committee yet.
-fn seats<'a>(view: &'a ChainView, epoch: &'a Epoch) -> impl Iterator<Item = (i64, Action)> + 'a {
-    let (_, end) = view.network.bounds(epoch.number);
-    let deadline = end.saturating_sub(i64::from(view.network.grid_of(epoch.number).commit_lead));
+/// Blocks of the drawn epoch that have no committee yet. Nobody can commit to one before: by the middle of the epoch, then before
+/// measuring ends, in the end before the epoch does.
+fn seats<'a>(view: &'a ChainView, epoch: &'a Epoch, now: i64) -> impl Iterator<Item = Due> + 'a {
+    let (start, end) = view.network.bounds(epoch.number);
+    let lead = i64::from(view.network.grid_of(epoch.number).commit_lead);
+    let deadline = ahead(now, [start.midpoint(end), end - lead, end]);
     // Without tickets there is nobody to seat.
     let drawn = epoch.status == Epoch::DRAWN && epoch.tickets > 0;
-    let open = move |block: &&Block| {
-        let lane = &block.lanes[(epoch.number & 1) as usize];
-        drawn && block.occupied > 0 && block.seated_from <= epoch.number && (lane.epoch == NONE || lane.epoch < epoch.number)
-    };
-    view.blocks
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(open)
-        .map(move |b| (deadline, Action::SeatBlock { epoch: epoch.number, block: b.index }))
+    let open = view.blocks.iter().filter(move |block| drawn && block.wants_seats(epoch.number));
+    open.map(move |block| {
+        let action = Action::SeatBlock { epoch: epoch.number, block: block.index };
+        Due { action, deadline, since: now, value: u64::from(block.occupied) }
+    })
 }
 
 /// Blocks whose committee of this epoch has had its time to reveal and is not tallied yet.
-fn tallies(view: &ChainView, number: u32, now: i64) -> impl Iterator<Item = (i64, Action)> {
+fn tallies(view: &ChainView, number: u32, now: i64) -> impl Iterator<Item = Due> {
     let (_, opens, closes) = view.network.report_windows(number);
     let inside = now >= opens && now < closes;
-    let waiting = move |block: &&Block| {
-        let lane = &block.lanes[(number & 1) as usize];
-        inside && lane.epoch == number && lane.tallied == 0
-    };
-    view.blocks
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(waiting)
-        .map(move |b| (closes, Action::Tally { epoch: number, block: b.index }))
-}
-
-/// What is not of every epoch. None of it has a deadline that an epoch's work has not, so it comes after that.
-fn chores(view: &ChainView, current: u32, now: i64) -> impl Iterator<Item = Action> {
-    // The program wants the account of the current epoch in some of them.
-    let advanced = view.network.current_epoch != NONE;
-    let containers = view.chores.containers.iter().filter_map(move |watched| container(view, watched, current, advanced));
-    let leases =
-        view.chores.leases.iter().filter_map(move |(address, lease)| self::lease(view, *address, lease, now, advanced));
-    containers.chain(leases)
-}
-
-fn block_of(view: &ChainView, index: u32) -> Option<&Block> {
-    view.blocks.iter().map(AsRef::as_ref).find(|b| b.index == index)
+    view.blocks.iter().filter(move |block| inside && block.wants_tally(number)).map(move |block| {
+        let action = Action::Tally { epoch: number, block: block.index };
+        Due { action, deadline: Some(closes), since: opens, value: u64::from(block.occupied) }
+    })
 }
 
 /// What a frozen or left container wants.
-fn container(view: &ChainView, watched: &Watched, current: u32, advanced: bool) -> Option<Action> {
-    let Watched { address, container, case } = watched;
-    let row = block_of(view, container.block)?.rows.get(usize::from(container.row))?;
+fn container(network: &Network, watched: &Watched, current: u32, now: i64, advanced: bool) -> Option<Due> {
+    let Watched { address, container, row, case } = watched;
     // The row may have been freed since the container was read.
     if row.provider != container.provider {
         return None;
     }
+    let value = container.locked_stake;
+    let start = |epoch: u32| network.bounds(epoch).0;
     if row.is_accused() {
         let (container, epoch) = (*address, row.first_condemned);
+        let ends = start(row.case_until.saturating_add(2));
         let over = u64::from(current) >= u64::from(row.case_until) + 2;
+        let soon = |action| Due { action, deadline: None, since: ends, value };
         return match case.as_deref().filter(|case| case.epoch == epoch) {
-            Some(case) => (case.status == Case::OPEN && over && advanced).then_some(Action::CloseCase { container, epoch }),
+            Some(case) => {
+                (case.status == Case::OPEN && over && advanced).then(|| soon(Action::CloseCase { container, epoch }))
+            }
             // Unopened to the end: with enough condemned epochs it is opened even then, to be closed.
             None if over && u32::from(row.condemned) < row.condemning_epochs() => {
-                Some(Action::ReleaseRow { container, epoch })
+                Some(soon(Action::ReleaseRow { container, epoch }))
             }
-            None => Some(Action::OpenCase { container, epoch }),
+            // While the lane still holds the votes, accusers can be held to account.
+            None => {
+                let deadline = ahead(now, [start(epoch.saturating_add(2)), ends]);
+                Some(Due { action: Action::OpenCase { container, epoch }, deadline, since: start(epoch), value })
+            }
         };
     }
     let gone = row.status == Row::LEAVING && current > row.until;
     let free = container.lease == Address::default() && container.unsettled == 0;
-    (gone && free && advanced).then_some(Action::VacateRow(*address))
+    let since = start(row.until.saturating_add(1));
+    (gone && free && advanced).then_some(Due { action: Action::VacateRow(*address), deadline: None, since, value })
 }
 
 /// What a lease wants.
-fn lease(view: &ChainView, address: Address, lease: &Lease, now: i64, advanced: bool) -> Option<Action> {
+fn lease(view: &ChainView, address: Address, lease: &Lease, current: u32, now: i64, advanced: bool) -> Option<Due> {
+    let network = &view.network;
+    let value = lease.held().unwrap_or(0);
+    let some_time = |action, since| Due { action, deadline: None, since, value };
     match lease.status {
-        Lease::OPEN => (now > lease.start_by && advanced).then_some(Action::CancelLease(address)),
-        Lease::STARTED if now >= lease.end() => Some(Action::CloseLease(address)),
+        Lease::OPEN => (now > lease.start_by && advanced).then(|| some_time(Action::CancelLease(address), lease.start_by)),
+        Lease::STARTED if now >= lease.end() => Some(some_time(Action::CloseLease(address), lease.end())),
         Lease::STARTED | Lease::ENDED => {
-            // The program's own function says how far it would come.
+            // The program's own function says how far it would come; how much it would pay is not asked.
             let mut settled = *lease;
-            let block = block_of(view, lease.block)?;
-            let done = settlement::settle(&mut settled, &view.network, block, now, MAX_SETTLED_EPOCHS).ok()?;
-            let epoch = |time: i64| view.network.epoch_at(time).unwrap_or(0);
-            let epochs = epoch(settled.settled_until).saturating_sub(epoch(lease.settled_until));
+            let at = view.blocks.binary_search_by_key(&lease.block, |block| block.index).ok()?;
+            let block = view.blocks[at].sketch();
+            let done = settlement::settle(&mut settled, network, &block, now, MAX_SETTLED_EPOCHS).ok()?;
+            let epoch = |time: i64| network.epoch_at(time).unwrap_or(0);
+            let first = epoch(lease.settled_until);
+            let epochs = epoch(settled.settled_until).saturating_sub(first);
             // An ended one holds its container's row and its user's money: every step of it is worth a transaction.
-            (done || lease.status == Lease::ENDED || epochs >= SETTLE_EVERY).then_some(Action::SettleLease(address))
+            let worth = done || lease.status == Lease::ENDED || epochs >= SETTLE_EVERY;
+            // The verdict of its first epoch is overwritten by the one 32 later, which is tallied from its end on; if that is over,
+            // the next is at the end of this epoch.
+            let ring = network.bounds(first.saturating_add(HISTORY)).1.max(network.bounds(current).1);
+            let (action, since) = (Action::SettleLease(address), lease.settled_until);
+            worth.then_some(Due { action, deadline: Some(ring), since, value })
         }
         _ => None,
     }
+}
+
+/// This keeper's own pay, when it is enough. Last of all.
+fn claim(view: &ChainView) -> Option<Due> {
+    let ((_, keeper), from) = (view.keeper.as_ref()?, view.claim_from?);
+    let enough = keeper.due >= from.max(1);
+    enough.then_some(Due { action: Action::Claim, deadline: None, since: i64::MAX, value: keeper.due })
 }
 
 /// The next time (seconds of the chain's clock, after `now`) at which something may become due by the clock alone.

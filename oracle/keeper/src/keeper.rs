@@ -1,8 +1,13 @@
-//! The loop: read, decide, send, wait.
+//! The loop: read, decide, wait for one's turn, look again, send, wait.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
-use datagalax_client::ReadError;
+use datagalax_client::{Address, ReadError};
 use futures_util::{StreamExt, stream};
 use tokio::{
     sync::watch,
@@ -10,20 +15,33 @@ use tokio::{
 };
 
 use crate::{
-    chain::{Chain, Failure},
-    decide::{Action, ChainView, next_actions, next_moment},
+    books::{Books, Entry},
+    chain::{Chain, Failure, Outcome},
+    decide::{Action, ChainView, due, next_moment},
+    plan::{Due, Pace, batches, pick},
+    turns,
 };
 
 /// Tries to reach the node before the keeper gives up at its start.
 pub const START_TRIES: u32 = 5;
-/// Actions sent side by side.
+/// Batches sent side by side.
 const CONCURRENCY: usize = 8;
+/// What one round sends at most: some twenty transactions, which land within seconds.
+const PACE: Pace = Pace { actions: 256, seconds: 5 };
 /// Longest time between two reads, so that a lost notification strands nothing.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 /// Shortest time between two reads, so that a busy chain does not make a busy loop.
 const SHORTEST_IDLE: Duration = Duration::from_millis(200);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Longest pause after a reading that failed: what is due meanwhile is not known.
+const LONGEST_BLIND: Duration = Duration::from_secs(3);
+/// Slots after it landed for which an action is not thought to be due again: a node's view may be that old.
+const LAG: u64 = 32;
+/// Slots behind what was seen before at which a view is too old to act on.
+const TOO_OLD: u64 = 150;
+/// Seconds of a day, for the budget.
+const DAY: i64 = 86_400;
 
 /// Why a keeper did not start.
 #[derive(Debug)]
@@ -40,23 +58,80 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// How a keeper keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conduct {
+    /// Whose keeper it is: what tells it from the others.
+    pub me: Address,
+    /// Lamports that a day may cost; what has a deadline is done beyond it, too. `None` for no limit.
+    pub daily_budget: Option<u64>,
+}
+
+/// What a keeper tells of itself after each round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The chain's time, seconds; 0 before the first round.
+    pub now: i64,
+    /// The epoch that the clock is in, if one has begun.
+    pub epoch: Option<u32>,
+    /// Seconds since the end of the epoch that the network advanced to last; 0 while that is the clock's own.
+    pub behind: i64,
+    /// Length of the epoch, seconds.
+    pub length: u32,
+    /// Actions that may be done now.
+    pub due: usize,
+    /// Lamports spent in the last day.
+    pub spent: u64,
+    /// Whether that is as much as a day may cost.
+    pub over_budget: bool,
+}
+
+/// An action on this keeper's mind.
+struct Noticed {
+    /// When it may try.
+    turn: Instant,
+    /// The pause after the next failure.
+    pause: Duration,
+}
+
 /// Carries out what is due until it is told to stop.
 pub struct Keeper<C> {
     chain: C,
-    /// Actions that failed: when to try again, and the pause before the try after that.
-    resting: HashMap<Action, (Instant, Duration)>,
+    conduct: Conduct,
+    books: Arc<dyn Books>,
+    /// What is due, and when its turn is.
+    noticed: HashMap<Action, Noticed>,
+    /// What was done, and the slot it landed in.
+    landed: HashMap<Action, u64>,
+    /// Newest slot of any view.
+    newest: u64,
     waiting_for_network: bool,
+    seen: watch::Sender<Seen>,
 }
 
 impl<C: Chain> Keeper<C> {
-    /// A keeper of this chain.
-    pub fn new(chain: C) -> Self {
-        Self { chain, resting: HashMap::new(), waiting_for_network: false }
+    /// A keeper of this chain that writes down what it spends.
+    pub fn new(chain: C, conduct: Conduct, books: Arc<dyn Books>) -> Self {
+        Self {
+            chain,
+            conduct,
+            books,
+            noticed: HashMap::new(),
+            landed: HashMap::new(),
+            newest: 0,
+            waiting_for_network: false,
+            seen: watch::Sender::default(),
+        }
     }
 
     /// The chain.
     pub fn chain(&self) -> &C {
         &self.chain
+    }
+
+    /// What it saw last, told anew after each round.
+    pub fn seen(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
     }
 
     /// Makes sure that the node answers, so that a wrong URL is an error and not an endless loop.
@@ -97,7 +172,7 @@ impl<C: Chain> Keeper<C> {
                 }
                 Err(e) => {
                     tracing::warn!("reading the chain failed: {e}; trying again in {pause:?}");
-                    let next = (pause * 2).min(BACKOFF.1);
+                    let next = (pause * 2).min(LONGEST_BLIND);
                     std::mem::replace(&mut pause, next)
                 }
             };
@@ -108,69 +183,156 @@ impl<C: Chain> Keeper<C> {
         }
     }
 
-    /// Reads once and carries out everything due. How long nothing is due after it.
+    /// Reads once and carries out what is due and this keeper's turn. How long nothing is due after it.
     async fn round(&mut self, stop: &watch::Receiver<bool>) -> Result<Duration, ReadError> {
         let (view, now) = self.chain.view().await?;
         self.waiting_for_network = false;
-        let due = next_actions(&view, now);
-        self.resting.retain(|action, _| due.contains(action));
+        if view.slot + TOO_OLD < self.newest {
+            tracing::warn!(
+                behind = self.newest - view.slot,
+                "this node is slots behind what was read before; not acting on it"
+            );
+            return Ok(LONGEST_IDLE);
+        }
+        self.newest = self.newest.max(view.slot);
+        self.landed.retain(|_, slot| view.slot < slot.saturating_add(LAG));
+        let due: Vec<Due> = due(&view, now).into_iter().filter(|due| !self.landed.contains_key(&due.action)).collect();
+        self.notice(&view, &due, now);
+        let over_budget = self.tell(&view, &due, now).await;
         let clock = Instant::now();
-        let ready: Vec<Action> =
-            due.iter().copied().filter(|a| self.resting.get(a).is_none_or(|(until, _)| *until <= clock)).collect();
+        let ready = |due: &&Due| {
+            let turn = self.noticed.get(&due.action).is_none_or(|noticed| noticed.turn <= clock);
+            turn && (due.deadline.is_some() || !over_budget)
+        };
+        let ready: Vec<Due> = due.iter().filter(ready).copied().collect();
         if ready.is_empty() {
             let until_moment = u64::try_from(next_moment(&view, now).saturating_sub(now)).unwrap_or(1);
-            let rest = self.resting.values().map(|(until, _)| until.saturating_duration_since(clock)).min();
-            return Ok(Duration::from_secs(until_moment).min(rest.unwrap_or(LONGEST_IDLE)).min(LONGEST_IDLE));
+            let turns = self.noticed.values().map(|noticed| noticed.turn.saturating_duration_since(clock));
+            let turn = turns.filter(|wait| !wait.is_zero()).min().unwrap_or(LONGEST_IDLE);
+            return Ok(Duration::from_secs(until_moment).min(turn).min(LONGEST_IDLE));
         }
-        let mut results = Box::pin(
-            stream::iter(ready).map(|action| perform(&self.chain, &view, action, stop)).buffer_unordered(CONCURRENCY),
-        );
+        let epoch = view.network.epoch_at(now).unwrap_or_default();
+        let books = &*self.books;
+        let sent = batches(&pick(&ready, now, PACE)).into_iter().map(|batch| send(&self.chain, &view, batch, stop));
+        let mut results = Box::pin(stream::iter(sent).buffer_unordered(CONCURRENCY));
         let mut outcomes = Vec::new();
-        while let Some(outcome) = results.next().await {
-            outcomes.push(outcome);
+        while let Some(batch) = results.next().await {
+            // At once: what is stopped between this batch and the next has written down what it spent.
+            let entries = Entry::of(&batch, epoch, now);
+            if let Err(e) = books.write(entries).await {
+                tracing::warn!("the books could not be written, so that the report may lack what was just sent: {e}");
+            }
+            outcomes.extend(batch);
         }
         drop(results);
+        let deadlines: HashMap<Action, i64> = ready.iter().filter_map(|due| Some((due.action, due.deadline?))).collect();
         for (action, outcome) in outcomes {
-            let pause = match outcome {
-                Outcome::Done => continue,
+            let pause = match outcome.result {
+                Ok(done) => {
+                    self.landed.insert(action, done.slot.max(view.slot));
+                    continue;
+                }
                 // The chain is ahead of the view, or one slot behind it: look again soon.
-                Outcome::Raced => BACKOFF.0,
-                Outcome::Failed => self.resting.get(&action).map_or(BACKOFF.0, |(_, pause)| (*pause * 2).min(BACKOFF.1)),
+                Err(Failure::Raced(_)) => BACKOFF.0,
+                Err(_) => self.noticed.get(&action).map_or(BACKOFF.0, |noticed| noticed.pause),
             };
-            self.resting.insert(action, (Instant::now() + pause, pause));
+            // The nearer its deadline, the sooner it is tried again.
+            let left = deadlines.get(&action).map_or(i64::MAX, |deadline| deadline.saturating_sub(now)).max(0);
+            let most = Duration::from_secs(u64::try_from(left / 8).unwrap_or(0)).clamp(BACKOFF.0, BACKOFF.1);
+            let next = (pause * 2).min(most);
+            self.noticed.insert(action, Noticed { turn: Instant::now() + pause.min(most), pause: next });
         }
         // Whatever was done may have made the next thing due.
         Ok(Duration::ZERO)
     }
+
+    /// Gives what fell due its turn, and forgets what no longer is.
+    fn notice(&mut self, view: &ChainView, due: &[Due], now: i64) {
+        let still: HashSet<Action> = due.iter().map(|due| due.action).collect();
+        self.noticed.retain(|action, _| still.contains(action));
+        let length = view.network.grids[0].length;
+        let clock = Instant::now();
+        for due in due {
+            self.noticed.entry(due.action).or_insert_with(|| {
+                let rank = turns::rank(&self.conduct.me, &view.others, &due.action);
+                let wait = turns::step(due, now, length, view.others.len() + 1) * rank;
+                Noticed { turn: clock + wait, pause: BACKOFF.0 }
+            });
+        }
+    }
+
+    /// Tells what was seen; whether the day's budget is used up.
+    async fn tell(&self, view: &ChainView, due: &[Due], now: i64) -> bool {
+        let network = &view.network;
+        let epoch = network.epoch_at(now).ok();
+        let spent = self.books.spent_since(now.saturating_sub(DAY)).await.unwrap_or_else(|e| {
+            // Books that cannot be read are no reason to let the network stand still.
+            tracing::warn!("the books could not be read: {e}");
+            0
+        });
+        let over_budget = self.conduct.daily_budget.is_some_and(|budget| spent >= budget);
+        let behind = match (epoch, network.current_epoch) {
+            (None, _) => 0,
+            (Some(_), datagalax::constants::NONE) => now.saturating_sub(network.grids[0].start),
+            (Some(_), current) => now.saturating_sub(network.bounds(current).1).max(0),
+        };
+        let before = self.seen.send_replace(Seen {
+            now,
+            epoch,
+            behind,
+            length: network.grids[0].length,
+            due: due.len(),
+            spent,
+            over_budget,
+        });
+        if over_budget && !before.over_budget {
+            tracing::warn!(
+                spent,
+                "the day's budget is used up: only what has a deadline is done; raise --daily-budget to do the rest"
+            );
+        }
+        over_budget
+    }
 }
 
-enum Outcome {
-    Done,
-    Raced,
-    Failed,
-}
-
-/// One action, logged in one line. A failure of any kind ends nothing.
-async fn perform<C: Chain>(chain: &C, view: &ChainView, action: Action, stop: &watch::Receiver<bool>) -> (Action, Outcome) {
+/// A batch: looked at again, then sent, logged in a line for each action. A failure of any kind ends nothing.
+async fn send<C: Chain>(
+    chain: &C,
+    view: &ChainView,
+    batch: Vec<Action>,
+    stop: &watch::Receiver<bool>,
+) -> Vec<(Action, Outcome)> {
     // Told to stop: what is on its way is waited for, nothing new begins.
     if *stop.borrow() {
-        return (action, Outcome::Done);
+        return Vec::new();
     }
     let start = Instant::now();
-    let result = chain.perform(view, action).await;
+    let undone = match chain.undone(view, &batch).await {
+        Ok(undone) => undone,
+        Err(e) => {
+            tracing::warn!("looking again at what is due failed: {e}");
+            let failed = |action| (action, Outcome::free(Failure::Transient(e.to_string())));
+            return batch.into_iter().map(failed).collect();
+        }
+    };
+    let (left, gone): (Vec<_>, Vec<_>) = batch.into_iter().zip(undone).partition(|(_, undone)| *undone);
+    let raced = |(action, _)| (action, Outcome::free(Failure::Raced("it was done meanwhile".to_owned())));
+    let mut outcomes: Vec<(Action, Outcome)> = gone.into_iter().map(raced).collect();
+    let left: Vec<Action> = left.into_iter().map(|(action, _)| action).collect();
+    if !left.is_empty() {
+        let results = chain.perform(view, &left).await;
+        outcomes.extend(left.into_iter().zip(results));
+    }
     let ms = start.elapsed().as_millis();
-    match result {
-        Ok(done) => {
-            tracing::info!(signature = %done.signature, units = done.units, ms, "{action}");
-            (action, Outcome::Done)
-        }
-        Err(Failure::Raced(why)) => {
-            tracing::info!(ms, "{action}: somebody was faster, or the moment has passed ({why})");
-            (action, Outcome::Raced)
-        }
-        Err(Failure::Transient(why) | Failure::Refused(why)) => {
-            tracing::warn!(ms, "{action}: {why}");
-            (action, Outcome::Failed)
+    for (action, outcome) in &outcomes {
+        let fee = outcome.fee;
+        match &outcome.result {
+            Ok(done) => tracing::info!(signature = %done.signature, units = done.units, fee, ms, "{action}"),
+            Err(Failure::Raced(why)) => {
+                tracing::info!(fee, ms, "{action}: somebody was faster, or the moment has passed ({why})");
+            }
+            Err(Failure::Transient(why) | Failure::Refused(why)) => tracing::warn!(fee, ms, "{action}: {why}"),
         }
     }
+    outcomes
 }

@@ -8,7 +8,7 @@ use datagalax_client::{
     pipeline::{DirectoryStore, Settings},
     rpc::HttpRpc,
 };
-use datagalax_keeper::{ClusterChain, Keeper};
+use datagalax_keeper::{ClusterChain, Conduct, Keeper};
 use datagalax_service::{Ended, signals};
 use solana_signer::Signer;
 use tokio::{sync::watch, time::timeout};
@@ -76,7 +76,9 @@ async fn keep(options: Options) -> Result<(), Ended> {
     let settings = Settings { priority_fee: options.priority_fee, ..Settings::default() };
     let pipeline = Pipeline::new(rpc, payer.clone(), Arc::new(store), settings);
     let wallet = options.wallet.unwrap_or_else(|| payer.pubkey());
-    let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws), wallet));
+    let conduct = Conduct { me: wallet, daily_budget: None };
+    let books = Arc::new(datagalax_keeper::books::MemoryBooks::default());
+    let mut keeper = Keeper::new(ClusterChain::new(pipeline, Some(&ws), wallet, None), conduct, books);
 
     let work = async {
         let mut stopped = stop.clone();

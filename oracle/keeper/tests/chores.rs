@@ -3,10 +3,10 @@
 use bytemuck::Zeroable;
 use datagalax::{
     constants::NONE,
-    state::{Block, Case, Container, Epoch, Grid, Lease, Network, Row},
+    state::{Block, Case, Container, Epoch, Grid, Keeper, Lease, Network, Row},
 };
 use datagalax_client::Address;
-use datagalax_keeper::{Action, ChainView, Chores, Watched, next_actions, rows_of_interest};
+use datagalax_keeper::{Action, ChainView, Chores, Watched, due, heads::BlockHead, next_actions, rows_of_interest};
 
 const LENGTH: u32 = 60;
 /// The epoch that everything is looked at in.
@@ -34,15 +34,37 @@ fn view(row: Row) -> ChainView {
         lane.epoch = number;
         lane.tallied = u8::from(number != EPOCH);
     }
-    block.rows[3] = row;
     let mut container = boxed::<Container>();
     (container.provider, container.row) = (1, 3);
-    let chores = Chores { containers: vec![Watched { address: CONTAINER, container, case: None }], leases: vec![] };
-    ChainView { network, slot: 0, epoch: Some(epoch), blocks: vec![block], chores }
+    let chores = Chores { containers: vec![Watched { address: CONTAINER, container, row, case: None }], leases: vec![] };
+    ChainView {
+        network,
+        slot: 0,
+        epoch: Some(epoch),
+        blocks: vec![BlockHead::of(&block)],
+        chores,
+        others: vec![],
+        keeper: None,
+        claim_from: None,
+    }
 }
 
-fn due(view: &ChainView) -> Vec<Action> {
+fn wanted(view: &ChainView) -> Vec<Action> {
     next_actions(view, NOW)
+}
+
+/// What would be found in a block with the container's row.
+fn interesting(view: &ChainView) -> Vec<u8> {
+    let mut block = boxed::<Block>();
+    block.rows[3] = view.chores.containers[0].row;
+    rows_of_interest(&view.network, &block, NOW)
+}
+
+/// The deadline of the only thing that is due.
+fn deadline(view: &ChainView) -> Option<i64> {
+    let all = due(view, NOW);
+    assert_eq!(all.len(), 1);
+    all[0].deadline
 }
 
 /// A live row that was first condemned in an epoch, with a window of 8 epochs.
@@ -62,17 +84,17 @@ fn case(epoch: u32, status: u8) -> Option<Box<Case>> {
 fn a_quiet_row_wants_nothing() {
     let row = Row { status: Row::LIVE, ..Row::checking(1, 0, 100, 1, 0) };
     let view = view(row);
-    assert_eq!(due(&view), []);
-    assert_eq!(rows_of_interest(&view.network, &view.blocks, NOW), []);
+    assert_eq!(wanted(&view), []);
+    assert!(interesting(&view).is_empty());
 }
 
 #[test]
 fn a_condemned_row_gets_its_case_at_once_and_once() {
     let mut view = view(accused(EPOCH - 1));
-    assert_eq!(rows_of_interest(&view.network, &view.blocks, NOW), [(0, 3)]);
-    assert_eq!(due(&view), [Action::OpenCase { container: CONTAINER, epoch: EPOCH - 1 }]);
+    assert_eq!(interesting(&view), [3]);
+    assert_eq!(wanted(&view), [Action::OpenCase { container: CONTAINER, epoch: EPOCH - 1 }]);
     view.chores.containers[0].case = case(EPOCH - 1, Case::OPEN);
-    assert_eq!(due(&view), [], "the window is open");
+    assert_eq!(wanted(&view), [], "the window is open");
 }
 
 #[test]
@@ -83,40 +105,40 @@ fn a_case_is_closed_when_the_tally_of_its_last_epoch_is_over() {
     {
         let mut view = view(accused(until - 7));
         view.chores.containers[0].case = case(until - 7, Case::OPEN);
-        assert_eq!(due(&view), expected, "window until {until}");
+        assert_eq!(wanted(&view), expected, "window until {until}");
     }
     let mut view = view(accused(EPOCH - 20));
     view.chores.containers[0].case = case(EPOCH - 20, Case::REJECTED);
-    assert_eq!(due(&view), [], "closed already");
+    assert_eq!(wanted(&view), [], "closed already");
     // A case of an earlier accusation is not this one.
     view.chores.containers[0].case = case(EPOCH - 40, Case::UPHELD);
-    assert_eq!(due(&view), [Action::ReleaseRow { container: CONTAINER, epoch: EPOCH - 20 }]);
+    assert_eq!(wanted(&view), [Action::ReleaseRow { container: CONTAINER, epoch: EPOCH - 20 }]);
 }
 
 #[test]
 fn a_case_that_nobody_opened_is_released_or_opened_for_its_verdict() {
     let mut view = view(accused(EPOCH - 20));
-    assert_eq!(due(&view), [Action::ReleaseRow { container: CONTAINER, epoch: EPOCH - 20 }]);
+    assert_eq!(wanted(&view), [Action::ReleaseRow { container: CONTAINER, epoch: EPOCH - 20 }]);
     // Two condemned epochs of eight are enough for a verdict, and only a case can give it.
-    view.blocks[0].rows[3].condemned = 2;
-    assert_eq!(due(&view), [Action::OpenCase { container: CONTAINER, epoch: EPOCH - 20 }]);
+    view.chores.containers[0].row.condemned = 2;
+    assert_eq!(wanted(&view), [Action::OpenCase { container: CONTAINER, epoch: EPOCH - 20 }]);
 }
 
 #[test]
 fn a_row_is_vacated_once_it_left_and_owes_nothing() {
     let left = |until| Row { status: Row::LEAVING, until, ..Row::checking(1, 0, 100, 1, 0) };
-    assert_eq!(due(&view(left(EPOCH))), [], "its last epoch is not tallied for certain");
+    assert_eq!(wanted(&view(left(EPOCH))), [], "its last epoch is not tallied for certain");
     let mut view = view(left(EPOCH - 1));
-    assert_eq!(rows_of_interest(&view.network, &view.blocks, NOW), [(0, 3)]);
-    assert_eq!(due(&view), [Action::VacateRow(CONTAINER)]);
+    assert_eq!(interesting(&view), [3]);
+    assert_eq!(wanted(&view), [Action::VacateRow(CONTAINER)]);
     view.chores.containers[0].container.unsettled = 1;
-    assert_eq!(due(&view), [], "a lease is not settled");
+    assert_eq!(wanted(&view), [], "a lease is not settled");
     view.chores.containers[0].container.unsettled = 0;
     view.chores.containers[0].container.lease = LEASE;
-    assert_eq!(due(&view), [], "a lease runs");
+    assert_eq!(wanted(&view), [], "a lease runs");
     view.chores.containers[0].container.lease = Address::default();
-    view.blocks[0].rows[3].provider = 2;
-    assert_eq!(due(&view), [], "the row is another's by now");
+    view.chores.containers[0].row.provider = 2;
+    assert_eq!(wanted(&view), [], "the row is another's by now");
 }
 
 /// A lease of an hour at 3,600 base units an hour without a fee, started and settled at `started`.
@@ -139,26 +161,56 @@ fn with_lease(lease: Lease) -> ChainView {
 fn a_lease_that_was_not_started_is_cancelled_after_its_time() {
     for (start_by, expected) in [(NOW, vec![]), (NOW - 1, vec![Action::CancelLease(LEASE)])] {
         let lease = Lease { start_by, started: 0, settled_until: 0, ..lease(Lease::OPEN, 0) };
-        assert_eq!(due(&with_lease(lease)), expected);
+        assert_eq!(wanted(&with_lease(lease)), expected);
     }
 }
 
 #[test]
 fn a_running_lease_is_settled_every_eight_epochs_and_closed_when_it_is_used_up() {
     let boundary = |epochs: i64| (i64::from(EPOCH) - epochs) * i64::from(LENGTH);
-    assert_eq!(due(&with_lease(lease(Lease::STARTED, boundary(7)))), [], "seven whole epochs are tallied");
-    assert_eq!(due(&with_lease(lease(Lease::STARTED, boundary(8)))), [Action::SettleLease(LEASE)]);
+    assert_eq!(wanted(&with_lease(lease(Lease::STARTED, boundary(7)))), [], "seven whole epochs are tallied");
+    assert_eq!(wanted(&with_lease(lease(Lease::STARTED, boundary(8)))), [Action::SettleLease(LEASE)]);
     // The hour is over to the second.
-    assert_eq!(due(&with_lease(lease(Lease::STARTED, NOW - 3_600))), [Action::CloseLease(LEASE)]);
+    assert_eq!(wanted(&with_lease(lease(Lease::STARTED, NOW - 3_600))), [Action::CloseLease(LEASE)]);
 }
 
 #[test]
 fn an_ended_lease_is_settled_as_soon_as_anything_can_be() {
     let ended = Lease { ended: NOW - 5, ..lease(Lease::ENDED, NOW - 20) };
-    assert_eq!(due(&with_lease(ended)), [Action::SettleLease(LEASE)]);
+    assert_eq!(wanted(&with_lease(ended)), [Action::SettleLease(LEASE)]);
     // It ends in the future (a minimum is due): nothing to settle until then.
     let ended = Lease { ended: NOW + 60, ..lease(Lease::ENDED, NOW - 20) };
-    assert_eq!(due(&with_lease(ended)), []);
+    assert_eq!(wanted(&with_lease(ended)), []);
     let settled = Lease { ended: NOW - 5, ..lease(Lease::SETTLED, NOW - 20) };
-    assert_eq!(due(&with_lease(settled)), []);
+    assert_eq!(wanted(&with_lease(settled)), []);
+}
+
+#[test]
+fn every_chore_has_the_deadline_of_what_is_lost_by_it() {
+    let boundary = |epoch: u32| i64::from(epoch) * i64::from(LENGTH);
+    // While the lane holds the votes; then while the window is open; then it is never too late.
+    assert_eq!(deadline(&view(accused(EPOCH - 1))), Some(boundary(EPOCH + 1)));
+    assert_eq!(deadline(&view(accused(EPOCH - 4))), Some(boundary(EPOCH - 4 + 9)));
+    assert_eq!(deadline(&view(accused(EPOCH - 20))), None);
+    // A verdict is overwritten 32 epochs later, which are tallied from their end on.
+    let ended = |epoch: u32| Lease { ended: NOW - 5, ..lease(Lease::ENDED, boundary(epoch)) };
+    assert_eq!(deadline(&with_lease(ended(EPOCH - 10))), Some(boundary(EPOCH - 10 + 33)));
+    assert_eq!(deadline(&with_lease(ended(EPOCH - 50))), Some(boundary(EPOCH + 1)));
+    let open = Lease { start_by: NOW - 1, started: 0, settled_until: 0, ..lease(Lease::OPEN, 0) };
+    assert_eq!(deadline(&with_lease(open)), None);
+}
+
+#[test]
+fn pay_is_withdrawn_last_and_when_it_is_enough() {
+    let mut view = view(accused(EPOCH - 20));
+    let mut keeper = boxed::<Keeper>();
+    keeper.due = 500;
+    view.keeper = Some((LEASE, keeper));
+    for (from, expected) in [(None, false), (Some(501), false), (Some(500), true)] {
+        view.claim_from = from;
+        assert_eq!(wanted(&view).last() == Some(&Action::Claim), expected, "from {from:?}");
+    }
+    view.keeper.as_mut().unwrap().1.due = 0;
+    view.claim_from = Some(0);
+    assert_ne!(wanted(&view).last(), Some(&Action::Claim), "nothing is nothing");
 }

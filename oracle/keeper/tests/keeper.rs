@@ -2,18 +2,21 @@
 
 mod model;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use datagalax::{constants::NONE, state::Epoch};
-use datagalax_client::{ReadError, rpc::RpcError};
-use datagalax_keeper::{Action, Chain, ChainView, Done, Failure, Keeper, next_actions, next_moment};
-use futures_util::{FutureExt, future::BoxFuture};
-use model::Model;
+use datagalax::state::Epoch;
+use datagalax_client::Address;
+use datagalax_keeper::{
+    Action, Conduct, Keeper, Kind,
+    books::{Books, Fate, MemoryBooks},
+    next_actions, next_moment,
+};
+use model::{
+    Model,
+    world::{CALM, FEE, Node, Weather, World},
+};
 use proptest::prelude::*;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, time::sleep};
 
 #[test]
 fn one_epoch_goes_in_order() {
@@ -124,142 +127,187 @@ proptest! {
     }
 }
 
-/// The model as a chain of its own, with a node that fails now and then and another keeper that is faster now and then.
-struct ModelChain {
-    model: Mutex<Model>,
-    born: Instant,
-    calls: Mutex<u32>,
-    fail_every: u32,
-    raced: Mutex<u32>,
+/// The wallet of keeper `i`.
+fn wallet(i: u8) -> Address {
+    Address::new_from_array([i; 32])
 }
 
-impl ModelChain {
-    fn now(&self) -> std::sync::MutexGuard<'_, Model> {
-        let mut model = self.model.lock().unwrap();
-        let passed = i64::try_from(self.born.elapsed().as_secs()).unwrap();
-        let now = model.start() + passed;
-        model.run_clock_to(now);
-        model
-    }
-
-    fn fails(&self) -> bool {
-        let mut calls = self.calls.lock().unwrap();
-        *calls += 1;
-        self.fail_every > 0 && (*calls).is_multiple_of(self.fail_every)
-    }
+/// Keeper `i`, who knows of keepers 1 to `of`.
+fn keeper(world: &Arc<World>, i: u8, of: u8, books: Arc<MemoryBooks>, daily_budget: Option<u64>) -> Keeper<Node> {
+    let others = (1..=of).filter(|other| *other != i).map(wallet).collect();
+    let node = Node { world: world.clone(), others, books: books.clone() };
+    Keeper::new(node, Conduct { me: wallet(i), daily_budget }, books)
 }
 
-impl Chain for ModelChain {
-    fn view(&self) -> BoxFuture<'_, Result<(ChainView, i64), ReadError>> {
-        let down = || RpcError::Down { url: "http://test".into(), reason: "refused".into() };
-        let result = if self.fails() {
-            Err(down().into())
-        } else {
-            Ok({
-                let m = self.now();
-                (m.view(), m.now)
-            })
-        };
-        // What was read is old by the time it arrives: that is when keepers meet.
-        async move {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            result
-        }
-        .boxed()
-    }
-    fn perform<'a>(&'a self, _: &'a ChainView, action: Action) -> BoxFuture<'a, Result<Done, Failure>> {
-        let result = if self.fails() {
-            // Sent and landed, but the answer was lost: the next try finds it done.
-            let _ = self.now().perform(action);
-            Err(Failure::Transient("no answer".into()))
-        } else {
-            match self.now().perform(action) {
-                Ok(()) => Ok(Done { signature: Default::default(), units: 1 }),
-                Err(why) => {
-                    *self.raced.lock().unwrap() += 1;
-                    Err(Failure::Raced(format!("{why:?}")))
-                }
-            }
-        };
-        async move {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            result
-        }
-        .boxed()
-    }
-    fn changed(&self, longest: Duration) -> BoxFuture<'_, ()> {
-        tokio::time::sleep(longest).boxed()
-    }
-}
-
-async fn keep(fail_every: u32, keepers: usize) -> Arc<ModelChain> {
-    let chain = Arc::new(ModelChain {
-        model: Mutex::new(Model::new(30, 6, 3, 40)),
-        born: Instant::now(),
-        calls: Mutex::new(0),
-        fail_every,
-        raced: Mutex::new(0),
-    });
+/// Lets these of `of` keepers run for so many seconds.
+async fn keep(world: &Arc<World>, alive: &[u8], of: u8, seconds: u64) {
     let (stop, stopped) = watch::channel(false);
     let mut running = Vec::new();
-    for _ in 0..keepers {
-        let mut keeper = Keeper::new(Shared(chain.clone()));
+    for (i, after) in alive.iter().zip(0u64..) {
+        let mut keeper = keeper(world, *i, of, Arc::default(), None);
         let stopped = stopped.clone();
-        running.push(tokio::spawn(async move { keeper.run(stopped).await }));
+        running.push(tokio::spawn(async move {
+            // They do not begin in step.
+            sleep(Duration::from_millis(137 * after)).await;
+            keeper.run(stopped).await;
+        }));
     }
-    tokio::time::sleep(Duration::from_secs(30 * 6)).await;
+    sleep(Duration::from_secs(seconds)).await;
     stop.send_replace(true);
     for keeper in running {
         keeper.await.unwrap();
     }
-    chain
-}
-
-struct Shared(Arc<ModelChain>);
-
-impl Chain for Shared {
-    fn view(&self) -> BoxFuture<'_, Result<(ChainView, i64), ReadError>> {
-        self.0.view()
-    }
-    fn perform<'a>(&'a self, view: &'a ChainView, action: Action) -> BoxFuture<'a, Result<Done, Failure>> {
-        self.0.perform(view, action)
-    }
-    fn changed(&self, longest: Duration) -> BoxFuture<'_, ()> {
-        self.0.changed(longest)
-    }
-}
-
-fn assert_kept(chain: &ModelChain) {
-    let model = chain.model.lock().unwrap();
-    for number in 1..5 {
-        assert_eq!(model.epochs[&number].blocks_tallied, 3, "epoch {number}");
-    }
-    assert_ne!(model.network.current_epoch, NONE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loop_keeps_every_epoch() {
-    let chain = keep(0, 1).await;
-    assert_kept(&chain);
+async fn the_loop_keeps_every_epoch_and_batches() {
+    let world = World::new(Model::new(30, 6, 30, 40), CALM);
+    keep(&world, &[1], 1, 30 * 6).await;
+    world.assert_kept(1, 30);
+    assert!(world.tries().values().all(|tries| *tries == (1, 0)), "{:?}", world.tries());
+    // 30 blocks: two transactions of seats and four of tallies, besides advance, churn and draw.
+    let of = |kind| {
+        let all = world.landed();
+        all.values().filter(|l| l.actions.len() > 1 && l.actions[0].kind() == kind).map(|l| l.actions.len()).max()
+    };
+    assert_eq!((of(Kind::Seat), of(Kind::Tally)), (Some(20), Some(9)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loop_survives_a_node_that_fails_every_third_time() {
-    let chain = keep(3, 1).await;
-    assert_kept(&chain);
+async fn a_node_that_answers_every_other_time_loses_no_epoch() {
+    let world = World::new(Model::new(480, 96, 3, 40), Weather { failing: 50, ..CALM });
+    keep(&world, &[1], 1, 480 * 20).await;
+    world.assert_kept(1, 3);
+    assert!(world.tries().values().all(|(done, _)| *done == 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_keepers_side_by_side_race_without_harm() {
-    let chain = keep(0, 3).await;
-    assert_kept(&chain);
-    assert!(*chain.raced.lock().unwrap() > 0, "they must have met");
+async fn a_view_that_is_slots_old_has_nothing_done_twice() {
+    for lag in [2, 6, 12] {
+        let world = World::new(Model::new(240, 48, 12, 40), Weather { lag, ..CALM });
+        keep(&world, &[1], 1, 240 * 6).await;
+        world.assert_kept(1, 12);
+        assert!(world.tries().values().all(|tries| *tries == (1, 0)), "lag {lag}: {:?}", world.tries());
+    }
+}
+
+/// Every set of five keepers at work, the others dead: how many transactions landed, and how many of them in vain.
+async fn five_keepers(length: u32, epochs: u32) -> (usize, usize) {
+    let (mut landed, mut wasted) = (0, 0);
+    for alive in 1u8..32 {
+        let alive: Vec<u8> = (1..=5).filter(|i| alive & (1 << (i - 1)) != 0).collect();
+        let world = World::new(Model::new(length, length / 5, 12, 40), CALM);
+        keep(&world, &alive, 5, u64::from(length * epochs)).await;
+        world.assert_kept(1, 12);
+        let tries = world.tries();
+        assert!(tries.values().all(|(done, wasted)| *done == 1 && *wasted <= 1), "{alive:?}: {tries:?}");
+        landed += world.landed().len();
+        wasted += world.landed().values().filter(|landed| !landed.done).count();
+    }
+    println!("epochs of {length} s, 31 sets of five keepers: {landed} transactions, {wasted} of them in vain");
+    (landed, wasted)
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_of_five_keepers_do_all_in_time_and_waste_nothing() {
+    let (_, wasted) = five_keepers(1_440, 4).await;
+    assert_eq!(wasted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn even_in_epochs_of_a_minute_five_keepers_waste_little() {
+    // The draw's fifteen seconds hold five turns of two seconds, and landing takes one.
+    let (landed, wasted) = five_keepers(60, 5).await;
+    assert!(wasted * 50 < landed, "{wasted} of {landed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepers_that_do_not_know_each_other_race_without_harm() {
+    let world = World::new(Model::new(60, 12, 3, 40), CALM);
+    let (stop, stopped) = watch::channel(false);
+    let running: Vec<_> = (1..=3)
+        .map(|i| {
+            let mut keeper = keeper(&world, i, 0, Arc::default(), None);
+            let stopped = stopped.clone();
+            tokio::spawn(async move { keeper.run(stopped).await })
+        })
+        .collect();
+    sleep(Duration::from_secs(60 * 5)).await;
+    stop.send_replace(true);
+    for keeper in running {
+        keeper.await.unwrap();
+    }
+    world.assert_kept(1, 3);
+    assert!(world.tries().values().any(|(_, wasted)| *wasted > 0), "they must have met");
+}
+
+/// Polls a keeper so often, and then drops it where it is, as kill -9 does.
+async fn run_for_polls(keeper: &mut Keeper<Node>, polls: usize) -> bool {
+    let (_stop, stopped) = watch::channel(false);
+    let mut run = pin!(keeper.run(stopped));
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(true);
+        }
+        left -= 1;
+        run.as_mut().poll(context).map(|()| false)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_anywhere_it_does_nothing_twice_and_forgets_nothing() {
+    // Long enough for three epochs of every kind of action; each run is stopped one await later than the one before.
+    for polls in 1..260 {
+        let world = World::new(Model::new(30, 6, 12, 40), CALM);
+        let books = Arc::new(MemoryBooks::default());
+        let mut first = keeper(&world, 1, 1, books.clone(), None);
+        assert!(run_for_polls(&mut first, polls).await);
+        drop(first);
+        let mut second = keeper(&world, 1, 1, books.clone(), None);
+        second.chain().resolve().await;
+        let (stop, stopped) = watch::channel(false);
+        let rest = tokio::spawn(async move { second.run(stopped).await });
+        sleep(Duration::from_secs(30 * 4)).await;
+        stop.send_replace(true);
+        rest.await.unwrap();
+        world.assert_kept(1, 12);
+        let tries = world.tries();
+        assert!(tries.values().all(|tries| *tries == (1, 0)), "{polls} polls: {tries:?}");
+        // The books tell of every transaction, and of no other.
+        let landed = world.landed();
+        let sums = books.sums(0).await.unwrap();
+        let paid: u64 = sums.values().map(|sum| sum.fees).sum();
+        let done: u64 = sums.values().map(|sum| sum.done).sum();
+        assert_eq!(paid, FEE * landed.len() as u64, "{polls} polls");
+        assert_eq!(done, landed.values().map(|l| l.actions.len() as u64).sum::<u64>(), "{polls} polls");
+        assert_eq!(books.open().await.unwrap(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_its_budget_a_keeper_does_only_what_has_a_deadline() {
+    let world = World::new(Model::new(60, 12, 3, 40), CALM);
+    let books = Arc::new(MemoryBooks::default());
+    let mut keeper = keeper(&world, 1, 1, books.clone(), Some(2 * FEE));
+    let mut seen = keeper.seen();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(async move { keeper.run(stopped).await });
+    let over = seen.wait_for(|seen| seen.over_budget).await.unwrap().spent;
+    assert_eq!(over, 2 * FEE);
+    sleep(Duration::from_secs(60 * 4)).await;
+    // All of an epoch's work has a deadline.
+    world.assert_kept(1, 3);
+    stop.send_replace(true);
+    running.await.unwrap();
+    let entries = books.open().await.unwrap();
+    assert!(entries.iter().all(|entry| entry.fate != Fate::Open), "nothing is left open");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_down_at_the_start_ends_it_after_some_tries() {
-    let model = Mutex::new(Model::new(30, 6, 1, 3));
-    let chain = ModelChain { model, born: Instant::now(), calls: Mutex::new(0), fail_every: 1, raced: Mutex::new(0) };
-    let error = Keeper::new(chain).start().await.unwrap_err().to_string();
+    let world = World::new(Model::new(30, 6, 1, 3), Weather { failing: 100, ..CALM });
+    let error = keeper(&world, 1, 1, Arc::default(), None).start().await.unwrap_err().to_string();
     assert!(error.contains("http://test") && error.contains("tried 5 times"), "{error}");
 }

@@ -1,4 +1,7 @@
-//! The program's rules about epochs, without money and reports: what it accepts and what it refuses.
+//! The program's rules about epochs, without money and reports: what it accepts and what it refuses. A cluster of it is in
+//! [`world`].
+
+pub mod world;
 
 use std::collections::BTreeMap;
 
@@ -6,21 +9,26 @@ use bytemuck::Zeroable;
 use datagalax::{
     constants::{CHURN_LIMIT, NONE},
     error::DatagalaxError::{self, *},
-    state::{Block, CheckerSetHeader, Epoch, Grid, Network},
+    state::{CheckerSetHeader, Epoch, Grid, Network},
 };
-use datagalax_keeper::{Action, ChainView, Chores, next_actions};
+use datagalax_keeper::{
+    Action, ChainView, Chores,
+    heads::{BlockHead, LaneHead},
+    next_actions,
+};
 
 /// Slots a second, near enough.
 const SLOTS: u64 = 2;
 const START: i64 = 1_000_000;
 
+#[derive(Clone)]
 pub struct Model {
     pub network: Box<Network>,
     pub epochs: BTreeMap<u32, Box<Epoch>>,
     pub now: i64,
     pub slot: u64,
     tickets: CheckerSetHeader,
-    blocks: Vec<Box<Block>>,
+    blocks: Vec<BlockHead>,
 }
 
 impl Model {
@@ -35,15 +43,8 @@ impl Model {
         network.parameters.draw_delay = 2;
         let mut header = CheckerSetHeader::zeroed();
         header.pending = tickets;
-        let block = |index| {
-            let mut block = bytemuck::allocation::zeroed_box::<Block>();
-            (block.index, block.full, block.occupied, block.seated_from) = (index, 1, 1, 1);
-            block.last_tallied = NONE;
-            for lane in &mut block.lanes {
-                lane.epoch = NONE;
-            }
-            block
-        };
+        let lane = LaneHead { epoch: NONE, cursor: 0, seats: 0, tallied: false };
+        let block = |index| BlockHead { index, seated_from: 1, last_tallied: NONE, occupied: 1, live: 0, lanes: [lane; 2] };
         let blocks = (0..blocks).map(block).collect();
         Self { network, epochs: BTreeMap::new(), now: START, slot: 50, tickets: header, blocks }
     }
@@ -79,6 +80,9 @@ impl Model {
             epoch: self.epochs.get(&self.network.current_epoch).cloned(),
             blocks: self.blocks.clone(),
             chores: Chores::default(),
+            others: vec![],
+            keeper: None,
+            claim_from: None,
         }
     }
 
@@ -127,15 +131,15 @@ impl Model {
                 ensure(block.occupied > 0 && block.seated_from <= epoch, BlockEmpty)?;
                 let lane = &mut block.lanes[(epoch & 1) as usize];
                 ensure(lane.epoch == NONE || lane.epoch < epoch, AlreadySeated)?;
-                (lane.epoch, lane.tallied) = (epoch, 0);
+                (lane.epoch, lane.tallied) = (epoch, false);
             }
             Action::Tally { epoch, block } => {
                 let (_, opens, closes) = self.network.report_windows(epoch);
                 ensure(self.now >= opens && self.now < closes, OutsideTallyWindow)?;
                 let lane = &mut self.blocks[block as usize].lanes[(epoch & 1) as usize];
                 ensure(lane.epoch == epoch, NotSeated)?;
-                ensure(lane.tallied == 0, AlreadyTallied)?;
-                lane.tallied = 1;
+                ensure(!lane.tallied, AlreadyTallied)?;
+                lane.tallied = true;
                 self.epochs.get_mut(&epoch).ok_or(NotSeated)?.blocks_tallied += 1;
             }
             // Tested by themselves, in chores.rs: the model knows neither containers nor leases.
