@@ -7,7 +7,7 @@ use datagalax::{constants::NONE, state::Network};
 use datagalax_client::{
     Address, Pipeline, Reader, keys,
     pipeline::{DirectoryStore, Landed, Resolved, Settings},
-    rpc::HttpRpc,
+    rpc::{self, ConnectError, Failover, HttpRpc},
 };
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
@@ -18,26 +18,24 @@ use crate::options::Options;
 /// The chain, and the options.
 pub struct Context {
     options: Options,
-    rpc: Arc<HttpRpc>,
+    rpc: Arc<Failover>,
     /// Reads the chain.
     pub reader: Reader,
 }
 
 impl Context {
     /// Connects when something is first read.
-    pub fn new(options: Options) -> Self {
-        let ws = options.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(&options.url));
-        let rpc = Arc::new(HttpRpc::new(&options.url, Some(&ws)));
-        Self { reader: Reader::new(rpc.clone()), rpc, options }
+    ///
+    /// # Errors
+    /// The URLs cannot be meant.
+    pub fn new(options: Options) -> Result<Self, ConnectError> {
+        let rpc = rpc::connect(&options.url, &options.ws)?;
+        Ok(Self { reader: Reader::new(rpc.clone()), rpc, options })
     }
 
     /// The key of `--keypair` and a pipeline that it pays for. What an earlier run left on its way is resolved first.
     pub async fn signer(&self) -> Result<Signing> {
-        let path = match &self.options.keypair {
-            Some(path) => path.clone(),
-            None => home()?.join(".config/solana/id.json"),
-        };
-        let keypair = Arc::new(keys::load(&path)?);
+        let keypair = Arc::new(self.load_key()?);
         let pending = match &self.options.pending {
             Some(path) => path.clone(),
             None => home()?.join(".local/state/datagalax/pending"),
@@ -57,11 +55,30 @@ impl Context {
         Ok(Signing { keypair, pipeline })
     }
 
+    /// The file of `--keypair`.
+    pub fn keypair_path(&self) -> Result<PathBuf> {
+        match &self.options.keypair {
+            Some(path) => Ok(path.clone()),
+            None => Ok(home()?.join(".config/solana/id.json")),
+        }
+    }
+
+    /// The key of `--keypair`.
+    pub fn load_key(&self) -> Result<Keypair> {
+        Ok(keys::load(&self.keypair_path()?)?)
+    }
+
+    /// The nodes, the preferred first: their RPC and WebSocket URLs.
+    pub fn nodes(&self) -> Vec<(String, String)> {
+        let ws = |(at, url): (usize, &String)| self.options.ws.get(at).cloned().unwrap_or_else(|| HttpRpc::default_ws(url));
+        self.options.url.iter().enumerate().map(|node| (node.1.clone(), ws(node))).collect()
+    }
+
     /// The network, which must have been initialised.
     pub async fn network(&self) -> Result<Box<Network>> {
         self.reader.network().await.map_err(|e| {
             if e.is_not_found() {
-                let url = &self.options.url;
+                let url = self.reader.rpc().url();
                 anyhow::anyhow!("there is no Datagalax network at {url}: initialise one with `datagalax network init`, or name another node with --url")
             } else {
                 e.into()

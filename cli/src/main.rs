@@ -1,7 +1,10 @@
 //! `datagalax`: the one command for people.
 
+mod agent;
 mod commands;
 mod context;
+mod finding;
+mod http;
 mod judgement;
 mod options;
 mod progress;
@@ -17,8 +20,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        account, block, case, checker, claim, class, container, epoch, gpu, indexer, keeper, mint, network, provider,
-        rewards, withdraw,
+        account, block, case, checker, claim, class, container, doctor, epoch, gpu, indexer, keeper, mint, network,
+        provider, rewards, withdraw,
     },
     context::Context,
     options::Options,
@@ -60,6 +63,11 @@ enum Command {
     /// What GPUs can do, and how they stand up to a checker
     #[command(subcommand)]
     Gpu(gpu::Command),
+    /// Check this host, its node, and what its keys stand for on chain; says what to do about each fault
+    ///
+    /// Without a role: clock, nodes, program, key, balance and disk. With --agent, --checker or --keeper also what that
+    /// daemon needs. Ends with status 1 when a check failed, and 0 when there are only warnings.
+    Doctor(Box<doctor::Doctor>),
     /// Blocks of 256 containers
     #[command(subcommand)]
     Block(block::Command),
@@ -107,18 +115,34 @@ fn main() -> ExitCode {
         }
     };
     let output = arguments.options.output;
-    let outcome = runtime.block_on(run(arguments)).and_then(|report| {
+    let outcome = runtime.block_on(async {
+        // Within the runtime: nodes are watched in the background.
+        match Context::new(arguments.options) {
+            Ok(context) => Ok(run(arguments.command, &context).await),
+            Err(e) => Err(e),
+        }
+    });
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(e) => {
+            eprintln!("error: {e}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let outcome = outcome.and_then(|report| {
         let text = report.render(output);
+        let failed = report.has_failed();
         match io::stdout().lock().write_all(text.as_bytes()) {
             // `datagalax ... | head` has what it wants.
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
-            _ => Ok(()),
+            _ => Ok(failed),
         }
     });
     // A thread that still writes to a slow disk must not hold the command up.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE
@@ -126,25 +150,25 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<Report> {
-    let context = Context::new(arguments.options);
-    match arguments.command {
-        Command::Network(command) => command.run(&context).await,
-        Command::Class(command) => command.run(&context).await,
-        Command::Rewards(command) => command.run(&context).await,
-        Command::Provider(command) => command.run(&context).await,
-        Command::Container(command) => command.run(&context).await,
-        Command::Gpu(command) => command.run(&context).await,
-        Command::Block(command) => command.run(&context).await,
-        Command::Checker(command) => command.run(&context).await,
-        Command::Epoch(command) => command.run(&context).await,
-        Command::Claim => claim::run(&context).await,
-        Command::Withdraw(withdraw) => withdraw.run(&context).await,
-        Command::Indexer(command) => command.run(&context).await,
-        Command::Keeper(command) => command.run(&context).await,
-        Command::Case(command) => command.run(&context).await,
-        Command::Account(command) => command.run(&context).await,
-        Command::Mint(command) => command.run(&context).await,
+async fn run(command: Command, context: &Context) -> anyhow::Result<Report> {
+    match command {
+        Command::Network(command) => command.run(context).await,
+        Command::Class(command) => command.run(context).await,
+        Command::Rewards(command) => command.run(context).await,
+        Command::Provider(command) => command.run(context).await,
+        Command::Container(command) => command.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Gpu(command) => command.run(context).await,
+        Command::Block(command) => command.run(context).await,
+        Command::Checker(command) => command.run(context).await,
+        Command::Epoch(command) => command.run(context).await,
+        Command::Claim => claim::run(context).await,
+        Command::Withdraw(withdraw) => withdraw.run(context).await,
+        Command::Indexer(command) => command.run(context).await,
+        Command::Keeper(command) => command.run(context).await,
+        Command::Case(command) => command.run(context).await,
+        Command::Account(command) => command.run(context).await,
+        Command::Mint(command) => command.run(context).await,
     }
 }
 

@@ -7,19 +7,20 @@ use clap::{Args, ValueEnum};
 /// Where, as whom, and how to answer.
 #[derive(Args)]
 pub struct Options {
-    /// JSON-RPC URL of a Solana node
+    /// JSON-RPC URL of a Solana node; several, separated by commas, stand in for each other, the preferred first
     #[arg(
         long,
         visible_alias = "rpc",
         global = true,
         env = "DATAGALAX_RPC",
         default_value = "http://127.0.0.1:8899",
+        value_delimiter = ',',
         value_name = "URL"
     )]
-    pub url: String,
-    /// WebSocket URL of the node; without it, the RPC's port plus one
-    #[arg(long, global = true, env = "DATAGALAX_WS", value_name = "URL")]
-    pub ws: Option<String>,
+    pub url: Vec<String>,
+    /// WebSocket URL of each node, in the same order; without it, the RPC's port plus one
+    #[arg(long, global = true, env = "DATAGALAX_WS", value_delimiter = ',', value_name = "URL")]
+    pub ws: Vec<String>,
     /// Solana JSON keypair file to sign and pay with; without it, ~/.config/solana/id.json
     #[arg(long, global = true, env = "DATAGALAX_KEYPAIR", value_name = "FILE")]
     pub keypair: Option<PathBuf>,

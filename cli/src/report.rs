@@ -9,6 +9,7 @@ use datagalax_client::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    finding::{Finding, State},
     options::Output,
     time::{span, utc},
 };
@@ -97,6 +98,7 @@ enum Section {
     Fields { key: String, fields: Vec<(&'static str, Cell)> },
     Rows { key: String, columns: Vec<&'static str>, rows: Vec<Vec<Cell>> },
     Transaction { label: String, landed: Landed },
+    Checks(Vec<Finding>),
     Note(String),
 }
 
@@ -137,6 +139,21 @@ impl Report {
         self
     }
 
+    /// What checks found: a table, then what to do about each that is not ok. One that failed makes the command fail.
+    pub fn checks(mut self, findings: Vec<Finding>) -> Self {
+        self.sections.push(Section::Checks(findings));
+        self
+    }
+
+    /// Whether a check failed.
+    pub fn has_failed(&self) -> bool {
+        let failed = |section: &Section| match section {
+            Section::Checks(findings) => findings.iter().any(|finding| finding.state == State::Failed),
+            _ => false,
+        };
+        self.sections.iter().any(failed)
+    }
+
     /// A sentence for people; in JSON an entry of `notes`.
     pub fn note(mut self, text: impl Into<String>) -> Self {
         self.sections.push(Section::Note(text.into()));
@@ -175,6 +192,7 @@ impl Report {
                     format!("{}\n{table}", title(key))
                 }
                 Section::Transaction { label, landed } => format!("{label}\nsignature {}", landed.signature),
+                Section::Checks(findings) => checks(findings),
                 Section::Note(text) => text.clone(),
             });
         }
@@ -204,11 +222,46 @@ impl Report {
                     });
                     push(&mut all, "transactions", sent);
                 }
+                Section::Checks(findings) => {
+                    all.insert("checks".to_owned(), findings.iter().map(Finding::json).collect());
+                    let counts = STATES.iter().map(|state| (state.word().to_owned(), json!(count(findings, *state))));
+                    all.insert("summary".to_owned(), Value::Object(counts.collect()));
+                }
                 Section::Note(text) => push(&mut all, "notes", json!(text)),
             }
         }
         Value::Object(all)
     }
+}
+
+/// Most characters of what a check found in its table.
+const WIDEST: usize = 72;
+const STATES: [State; 4] = [State::Ok, State::Warning, State::Failed, State::Skipped];
+
+fn count(findings: &[Finding], state: State) -> usize {
+    findings.iter().filter(|finding| finding.state == state).count()
+}
+
+fn checks(findings: &[Finding]) -> String {
+    let mut table = table();
+    for Finding { id, of, state, found, .. } in findings {
+        // Whole below, for those that have something to say.
+        let mut short: String = found.chars().take(WIDEST).collect();
+        if short.len() < found.len() {
+            short.push('…');
+        }
+        table.add_row([state.mark(), id, of.as_deref().unwrap_or_default(), &short]);
+    }
+    let mut text = format!("Checks\n{table}\n\n");
+    for Finding { id, of, state, found, advice } in findings {
+        if let (Some(advice), State::Warning | State::Failed) = (advice, state) {
+            let of = of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();
+            text += &format!("{} {id}{of}: {found}\n  {advice}\n", state.mark());
+        }
+    }
+    let counts = STATES.map(|state| format!("{} {}", count(findings, state), state.word()));
+    let gap = if text.ends_with("\n\n") { "" } else { "\n" };
+    text + gap + &counts.join(", ")
 }
 
 fn push(all: &mut Map<String, Value>, key: &str, value: Value) {
@@ -248,6 +301,23 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(Report::new().rows("blocks", &["index"], vec![]).render(Output::Table).contains("Blocks: none"));
+    }
+
+    #[test]
+    fn checks_say_what_to_do_and_one_that_failed_fails_the_command() {
+        let good =
+            Report::new().checks(vec![Finding::ok("a.good", "fine"), Finding::skipped("a.not", "no chain", "name one")]);
+        assert!(!good.has_failed());
+        let warned = good.and(Report::new().checks(vec![Finding::warning("a.low", "low", "fill it")]));
+        assert!(!warned.has_failed());
+        let bad = Report::new().checks(vec![Finding::failed("a.bad", "broken", "mend it with `x`").of("y")]);
+        assert!(bad.has_failed());
+        let text = bad.render(Output::Table);
+        assert!(text.contains("✗ a.bad of y: broken\n  mend it with `x`") && text.contains("1 failed"), "{text}");
+        let value: Value = serde_json::from_str(&bad.render(Output::Json)).unwrap();
+        let expected =
+            json!([{ "id": "a.bad", "of": "y", "state": "failed", "found": "broken", "advice": "mend it with `x`" }]);
+        assert_eq!((&value["checks"], &value["summary"]["failed"]), (&expected, &json!(1)));
     }
 
     #[test]

@@ -48,6 +48,15 @@ fn bad_usage_is_64_and_help_is_0() {
         &["network", "init"],
         &["class", "create", "--id", "65536", "--name", "x", "--weight", "1", "--reference-throughput", "1"],
         &["--output", "xml", "claim"],
+        // Nodes that cannot be meant.
+        &["claim", "--url", "127.0.0.1:8899"],
+        &["claim", "--url", "http://a:1,http://a:1"],
+        &["claim", "--url", "http://a:1,http://b:1", "--ws", "ws://a:2"],
+        // What belongs to one role only.
+        &["doctor", "--container", "11111111111111111111111111111111"],
+        &["doctor", "--checker-id", "1"],
+        &["doctor", "--days", "0"],
+        &["gpu", "verify"],
         // Exactly one source of the fingerprint.
         &[&register[..], &["--endpoint", "http://h:1"]].concat(),
         &[&register[..], &["--endpoint", "http://h:1", "--this-host", "--fingerprint", &fingerprint]].concat(),
@@ -103,6 +112,36 @@ fn this_machine_is_measured_without_a_chain() {
     let output = datagalax(home.path(), &[&bench[..], &["--url", &dead_url()]].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("--offline") && !stderr(&output).contains("computing"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_doctor_names_each_fault_by_its_id_and_fails() {
+    let home = tempfile::tempdir().unwrap();
+    let url = dead_url();
+    let state = home.path().to_str().unwrap();
+    let doctor = ["doctor", "--agent", "--keeper", "--url", &url, "--output", "json", "--state-dir", state];
+    let output = datagalax(home.path(), &doctor);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let states: Vec<(&str, &str)> = value["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["id"].as_str().unwrap(), check["state"].as_str().unwrap()))
+        .collect();
+    for expected in [
+        ("rpc.answers", "failed"),
+        ("clock.offset", "skipped"),
+        ("program.initialised", "skipped"),
+        ("key.readable", "failed"),
+        ("agent", "skipped"),
+        ("keeper", "skipped"),
+    ] {
+        assert!(states.contains(&expected), "{expected:?} in {states:?}");
+    }
+    let advised = |check: &serde_json::Value| check["state"] == "ok" || check["advice"].is_string();
+    assert!(value["checks"].as_array().unwrap().iter().all(advised), "{value}");
+    assert_eq!(value["summary"]["failed"], 2);
 }
 
 #[test]

@@ -330,7 +330,7 @@ async fn show(context: &Context, address: Address) -> Result<Report> {
 }
 
 /// Why a container is halted, `None` when it is not.
-const fn halted(container: &Container) -> Option<&'static str> {
+pub const fn halted(container: &Container) -> Option<&'static str> {
     match container.halt_reason {
         0 => None,
         Container::HALT_DISHONEST => Some("a case of dishonesty was upheld"),

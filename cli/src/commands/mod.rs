@@ -7,6 +7,7 @@ pub mod checker;
 pub mod claim;
 pub mod class;
 pub mod container;
+pub mod doctor;
 pub mod epoch;
 pub mod govern;
 pub mod gpu;

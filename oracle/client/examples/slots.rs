@@ -1,14 +1,12 @@
 //! Prints the slots of a node with hash and time, as they come: `cargo run -p datagalax-client --example slots -- <url>`.
-use std::sync::Arc;
 
-use datagalax_client::{rpc::HttpRpc, slots::SlotWatch};
+use datagalax_client::{rpc, slots::SlotWatch};
 
 #[tokio::main]
 async fn main() {
     let url = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8899".to_owned());
-    let ws = HttpRpc::default_ws(&url);
-    let rpc = Arc::new(HttpRpc::new(&url, Some(&ws)));
-    let mut slots = SlotWatch::new(rpc, Some(&ws), None);
+    let rpc = rpc::connect(&[url], &[]).unwrap_or_else(|error| panic!("{error}"));
+    let mut slots = SlotWatch::new(rpc, None, None);
     let mut first = None;
     loop {
         match slots.next().await {

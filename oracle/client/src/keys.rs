@@ -1,6 +1,7 @@
 //! Loading and writing keys: Solana JSON keypair files, mode 0600.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -53,9 +54,17 @@ pub enum KeyError {
 
 /// Loads a Solana JSON keypair file.
 ///
+/// systemd hands credentials over in a folder of the service's own, as files that an access list opens to the service; the list
+/// shows as a group that may read. In that folder, and only there, such a file is taken.
+///
 /// # Errors
 /// [`KeyError`] when it is missing, unreadable, open to others than its owner, or not a keypair.
 pub fn load(path: &Path) -> Result<Keypair, KeyError> {
+    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    load_with(path, credentials.as_deref())
+}
+
+fn load_with(path: &Path, credentials: Option<&Path>) -> Result<Keypair, KeyError> {
     let at = || path.to_owned();
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(at()),
@@ -63,7 +72,9 @@ pub fn load(path: &Path) -> Result<Keypair, KeyError> {
     })?;
     let metadata = file.metadata().map_err(|error| KeyError::Io { path: at(), error })?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let credential = credentials.is_some_and(|folder| path.parent() == Some(folder));
+    let shut = if credential { 0o037 } else { 0o077 };
+    if mode & shut != 0 {
         return Err(KeyError::TooOpen { path: at(), mode });
     }
     let malformed = |reason| KeyError::Malformed { path: at(), reason };
@@ -156,6 +167,18 @@ mod tests {
         bytes[63] ^= 1;
         let swapped = serde_json::to_vec(bytes.as_slice()).unwrap();
         assert!(matches!(load(file_with(&swapped, 0o600).path()), Err(KeyError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_credential_of_the_service_manager_may_show_its_access_list() {
+        let keypair = serde_json::to_string(Keypair::new().to_bytes().as_slice()).unwrap();
+        let file = file_with(keypair.as_bytes(), 0o440);
+        assert!(load_with(file.path(), file.path().parent()).is_ok());
+        for folder in [None, Some(Path::new("/run/credentials/other"))] {
+            assert!(matches!(load_with(file.path(), folder), Err(KeyError::TooOpen { mode: 0o440, .. })));
+        }
+        let file = file_with(keypair.as_bytes(), 0o444);
+        assert!(matches!(load_with(file.path(), file.path().parent()), Err(KeyError::TooOpen { .. })));
     }
 
     proptest! {

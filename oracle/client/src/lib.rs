@@ -10,15 +10,16 @@
 //! | load a key | [`keys::load`] |
 //! | know the chain's time | [`clock::ChainClock`] |
 //! | print or parse $ATH | [`amount`] |
+//! | reach one node or several that stand in for each other | [`rpc::connect`] |
 //! | see every slot with its hash and time | [`slots::SlotWatch`] |
 //! | be woken when accounts change | [`rpc::Changes`] |
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use datagalax_client::{Pipeline, Reader, keys, pipeline::{DirectoryStore, Settings}, rpc::HttpRpc};
+//! use datagalax_client::{Pipeline, Reader, keys, pipeline::{DirectoryStore, Settings}, rpc};
 //!
-//! let rpc = Arc::new(HttpRpc::new("http://127.0.0.1:8899", Some("ws://127.0.0.1:8900")));
+//! let rpc = rpc::connect(&["http://127.0.0.1:8899".to_owned()], &[])?;
 //! let reader = Reader::new(rpc.clone());
 //! let network = reader.network().await?;
 //! println!("epoch {} of {} blocks", network.current_epoch, network.blocks);

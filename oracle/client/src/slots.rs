@@ -157,14 +157,16 @@ struct Entry {
 }
 
 impl SlotWatch {
-    /// Watches the slots of `rpc`. With a WebSocket URL it looks at every notification of a slot, and else every 200 ms.
+    /// Watches the slots of `rpc`. It looks at every notification of a slot from `ws` (without it, from the node's own
+    /// WebSocket), and every 200 ms.
     ///
     /// `after` is the last slot that was dealt with, kept by the caller over a restart: the next one is the first returned,
     /// as long as the cluster still has it. Without it the newest slot is the first. Needs a tokio runtime.
     pub fn new(rpc: Arc<dyn Rpc>, ws: Option<&str>, after: Option<u64>) -> Self {
+        let wake = ws.map(str::to_owned).or_else(|| rpc.sockets().into_iter().next());
         Self {
             rpc,
-            wake: ws.map(Changes::slots),
+            wake: wake.as_deref().map(Changes::slots),
             place: after.map(|number| Place { number, hash: None }),
             waiting: VecDeque::new(),
             times: Times::default(),

@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use datagalax_service::{
     Ended, Service, Settings, Shared,
     metrics::{Counter, Family, label},
@@ -22,14 +22,21 @@ struct Options {
     /// Milliseconds between two numbers.
     #[arg(long, env = "DAEMON_EVERY", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     every: u64,
-    /// Do not stop when asked to, for tests.
-    #[arg(long, env = "DAEMON_STUBBORN")]
-    stubborn: bool,
-    /// Stop coming round after so many numbers, for tests.
-    #[arg(long, env = "DAEMON_HANG_AFTER", value_name = "NUMBERS")]
-    hang_after: Option<u64>,
+    /// For tests: how to behave badly after the first number.
+    #[arg(long, env = "DAEMON_MISBEHAVE", value_enum, value_name = "HOW")]
+    misbehave: Option<Misbehaviour>,
     #[command(flatten)]
     shared: Shared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Misbehaviour {
+    /// Go on when asked to stop.
+    Stubborn,
+    /// Come round no more.
+    Hang,
+    /// Never give a blocking thread back.
+    Block,
 }
 
 impl Settings for Options {
@@ -77,11 +84,17 @@ async fn work(options: Options, service: Service<Metrics>) -> Result<(), Ended> 
             health.started();
             println!("{number}");
             watchdog.tick();
-            if options.hang_after == Some(number) {
-                std::future::pending::<()>().await;
+            match options.misbehave {
+                Some(Misbehaviour::Hang) => std::future::pending().await,
+                Some(Misbehaviour::Block) => drop(tokio::task::spawn_blocking(|| {
+                    loop {
+                        std::thread::park()
+                    }
+                })),
+                Some(Misbehaviour::Stubborn) | None => {}
             }
             tokio::select! {
-                () = stop.cancelled(), if !options.stubborn => return Ok(()),
+                () = stop.cancelled(), if options.misbehave != Some(Misbehaviour::Stubborn) => return Ok(()),
                 () = tokio::time::sleep(Duration::from_millis(options.every)) => {}
             }
         }

@@ -19,6 +19,8 @@ use std::{
     io::{IsTerminal, stderr},
     process::{self, ExitCode},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Error, Result, anyhow};
@@ -48,6 +50,9 @@ use crate::{metrics::Metrics, settings::Stopped};
 pub const EXIT_SETTINGS: u8 = 64;
 /// Exit status of anything else that went wrong.
 pub const EXIT_FAILED: u8 = 1;
+
+/// What a blocking call gets beyond the grace period.
+const AFTER_GRACE: Duration = Duration::from_millis(500);
 
 /// What ends a daemon before it is told to stop.
 #[derive(Debug)]
@@ -179,6 +184,7 @@ async fn live<S: Settings, M: Metrics, F: Future<Output = Result<(), Ended>>>(
         if let Some(manager) = &manager {
             manager.stopping();
         }
+        end_for_sure(shared.grace);
         let Ok(outcome) = timeout_at(Instant::now() + shared.grace, both).await else {
             let running = shutdown.running().join(", ");
             let running = if running.is_empty() { "its main work".to_owned() } else { running };
@@ -203,6 +209,15 @@ async fn live<S: Settings, M: Metrics, F: Future<Output = Result<(), Ended>>>(
         monitor.await.context("the monitor ended unexpectedly")?;
     }
     outcome
+}
+
+/// Ends the process some time after the grace period, whatever blocks: the runtime waits for its blocking threads for ever.
+fn end_for_sure(grace: Duration) {
+    thread::spawn(move || {
+        thread::sleep(grace.saturating_add(AFTER_GRACE));
+        eprintln!("ended by force: a blocking call did not return within the --grace");
+        process::exit(EXIT_FAILED.into());
+    });
 }
 
 /// As [`serve`], for daemons that set up the rest themselves.

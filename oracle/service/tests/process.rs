@@ -215,7 +215,8 @@ fn the_monitor_bounds_what_a_stranger_sends() {
 #[test]
 fn a_loop_that_hangs_makes_it_not_live() {
     let folder = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(command(folder.path()).args(["--monitor", "0", "--hang-after", "1", "--grace", "100ms"]));
+    let mut daemon =
+        Daemon::start(command(folder.path()).args(["--monitor", "0", "--misbehave", "hang", "--grace", "100ms"]));
     let address = daemon.monitor();
     let body = until("the watchdog", || Some(get(address, "/live")).filter(|(status, _)| *status == 503)).1;
     assert!(json(&body)["reasons"][0].as_str().unwrap().contains("the loop `noting`"), "{body}");
@@ -228,13 +229,25 @@ fn a_loop_that_hangs_makes_it_not_live() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(command(folder.path()).args(["--stubborn", "--every", "1", "--grace", "1h"]));
+    let mut daemon =
+        Daemon::start(command(folder.path()).args(["--misbehave", "stubborn", "--every", "1", "--grace", "1h"]));
     BufReader::new(daemon.child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     daemon.signal(libc::SIGTERM);
     daemon.says("stopping");
     daemon.signal(libc::SIGINT);
     // It may be ended while it writes to the pipe that nobody reads; the status is the signal's all the same.
     assert_eq!(daemon.end().0, Some(128 + libc::SIGINT));
+}
+
+#[test]
+fn a_blocking_call_that_never_returns_does_not_keep_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(command(folder.path()).args(["--misbehave", "block", "--grace", "100ms"]));
+    BufReader::new(daemon.child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    daemon.signal(libc::SIGTERM);
+    let (status, text) = daemon.end();
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("ended by force"), "{text}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use datagalax::{
 };
 use datagalax_client::amount::Ath;
 use datagalax_gpu::{
-    Backend, HostProbe, Probe as _, ProbeError, Settings,
+    Backend, HostProbe, Probe as _, ProbeError, Settings, ask,
     backend::{Cpu, Cuda},
     bench::{self, Class, Figures, Fit, Terms},
     capacity::Limits,
@@ -23,8 +23,6 @@ use crate::{
     report::{Cell, Report},
 };
 
-/// Share of a card's memory that a beacon fills, percent: what checkers ask for.
-const SHARE: u8 = 85;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// How to measure.
@@ -142,7 +140,7 @@ fn measure(no_gpu: bool, machine_id: Option<PathBuf>, threads: NonZeroUsize, ste
     }
     let limits = if gpu { Limits::default() } else { Limits::CPU };
     steps.step(if gpu { "finding out how much work takes eight seconds" } else { "laying out the work of the class cpu" });
-    let workload = bench::workload(&mut backends, gpu, SHARE, &limits, threads)?;
+    let workload = bench::workload(&mut backends, gpu, ask::SHARE, &limits, threads)?;
     steps.step(format!(
         "computing {:.3e} operations on {} {}, then checking the proof",
         workload.operations() as f64,

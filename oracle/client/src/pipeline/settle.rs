@@ -6,7 +6,7 @@ use solana_transaction_error::TransactionError;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::Settings;
-use crate::rpc::{Rpc, RpcError};
+use crate::rpc::{Fate, Rpc, RpcError};
 
 /// What became of it.
 #[derive(Debug)]
@@ -62,15 +62,13 @@ pub(super) async fn settle(
 
 /// One look: `None` while it may still land.
 async fn look(rpc: &dyn Rpc, transaction: &Transaction, last_valid_block_height: u64) -> Result<Option<Settled>, RpcError> {
-    // The height first: a transaction that is not seen although its last block was made before is not coming any more.
-    let height = rpc.block_height().await?;
-    match rpc.statuses(&transaction.signatures[..1]).await?.into_iter().next().flatten() {
-        Some(status) if status.confirmed => Ok(Some(match status.outcome {
+    Ok(match rpc.fate(&transaction.signatures[0], last_valid_block_height).await? {
+        Fate::Seen(status) if status.confirmed => Some(match status.outcome {
             Ok(()) => Settled::Landed { slot: status.slot },
             Err(error) => Settled::Failed(error),
-        })),
+        }),
         // Seen, but not confirmed: a fork may still drop it, so it is not given up and not done.
-        Some(_) => Ok(None),
-        None => Ok((height > last_valid_block_height).then_some(Settled::Expired)),
-    }
+        Fate::Seen(_) | Fate::Open => None,
+        Fate::Expired => Some(Settled::Expired),
+    })
 }

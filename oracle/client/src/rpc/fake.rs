@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -11,20 +14,26 @@ use solana_hash::Hash;
 use solana_signature::Signature;
 use solana_transaction::Transaction;
 
-use super::{Blockhash, Rpc, RpcError, Simulation, Status};
+use super::{Blockhash, Fate, Node, Rpc, RpcError, Simulation, Status, fate};
 use crate::Address;
 
 /// What the node knows and does.
 #[derive(Default)]
 pub(crate) struct State {
     pub accounts: HashMap<Address, Account>,
+    pub slot: u64,
     pub finalized: u64,
+    pub genesis: u8,
     pub height: u64,
     pub times: BTreeMap<u64, i64>,
     pub statuses: HashMap<Signature, Status>,
     pub sent: Vec<Transaction>,
     /// Every request fails with this while it is set.
     pub trouble: Option<RpcError>,
+    /// Every send fails with this while it is set, whether or not it was taken.
+    pub send_trouble: Option<RpcError>,
+    /// Requests are never answered while it is set.
+    pub hangs: bool,
     /// Names of the requests that came in.
     pub asked: Vec<&'static str>,
 }
@@ -34,11 +43,13 @@ pub(crate) struct State {
 pub(crate) struct Fake {
     url: String,
     state: Mutex<State>,
+    shown: AtomicU64,
+    required: AtomicU64,
 }
 
 impl Fake {
     pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), state: Mutex::default() }
+        Self { url: url.to_owned(), ..Self::default() }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -56,16 +67,40 @@ impl Fake {
     ) -> BoxFuture<'a, Result<T, RpcError>> {
         let mut state = self.state();
         state.asked.push(what);
+        let of_state = ["accounts", "heads", "program_accounts", "latest_blockhash", "fate"].contains(&what);
+        let needed = self.required.load(Relaxed);
         let result = match state.trouble.clone() {
             Some(error) => Err(error),
-            None => Ok(work(&mut state)),
+            None if of_state && state.slot < needed => Err(RpcError::Behind { url: self.url.clone(), needed }),
+            None => {
+                if of_state {
+                    self.shown.fetch_max(state.slot, Relaxed);
+                }
+                Ok(work(&mut state))
+            }
         };
+        let hangs = state.hangs;
         // Not at once: whoever waits is seen to wait.
         async move {
             tokio::task::yield_now().await;
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             result
         }
         .boxed()
+    }
+}
+
+impl Node for Fake {
+    fn probe(&self) -> BoxFuture<'_, Result<u64, RpcError>> {
+        self.answer("probe", |s| s.slot)
+    }
+    fn shown(&self) -> u64 {
+        self.shown.load(Relaxed)
+    }
+    fn require(&self, slot: u64) {
+        self.required.fetch_max(slot, Relaxed);
     }
 }
 
@@ -107,7 +142,7 @@ impl Rpc for Fake {
         self.answer("block_time", |s| s.times.get(&slot).copied())
     }
     fn genesis_hash(&self) -> BoxFuture<'_, Result<Hash, RpcError>> {
-        self.answer("genesis_hash", |_| Hash::default())
+        self.answer("genesis_hash", |s| Hash::new_from_array([s.genesis; 32]))
     }
     fn rent(&self, _: usize) -> BoxFuture<'_, Result<u64, RpcError>> {
         self.answer("rent", |_| 1)
@@ -116,10 +151,17 @@ impl Rpc for Fake {
         self.answer("simulate", |_| Simulation { outcome: Ok(()), logs: vec![], units: 10_000 })
     }
     fn send<'a>(&'a self, transaction: &'a Transaction, _: bool) -> BoxFuture<'a, Result<(), RpcError>> {
-        self.answer("send", |s| s.sent.push(transaction.clone()))
+        let sent = self.answer("send", |s| {
+            s.sent.push(transaction.clone());
+            s.send_trouble.clone().map_or(Ok(()), Err)
+        });
+        async move { sent.await? }.boxed()
     }
     fn statuses<'a>(&'a self, signatures: &'a [Signature]) -> BoxFuture<'a, Result<Vec<Option<Status>>, RpcError>> {
         self.answer("statuses", |s| signatures.iter().map(|x| s.statuses.get(x).cloned()).collect())
+    }
+    fn fate<'a>(&'a self, signature: &'a Signature, last_valid_block_height: u64) -> BoxFuture<'a, Result<Fate, RpcError>> {
+        self.answer("fate", |s| fate(s.statuses.get(signature).cloned(), s.height, last_valid_block_height))
     }
     fn confirmed<'a>(&'a self, _: &'a Signature) -> BoxFuture<'a, ()> {
         std::future::pending().boxed()

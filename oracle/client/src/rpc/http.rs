@@ -1,8 +1,15 @@
 //! A node over JSON-RPC, with its WebSocket for confirmations.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use serde::Deserialize;
 use serde_json::json;
 use solana_account::Account;
 use solana_account_decoder_client_types::{UiAccount, UiAccountEncoding, UiDataSliceConfig};
@@ -10,16 +17,17 @@ use solana_client::{
     client_error::{ClientError, ClientErrorKind},
     nonblocking::{pubsub_client::PubsubClient, rpc_client::RpcClient},
     rpc_config::{
-        RpcAccountInfoConfig, RpcProgramAccountsConfig, RpcSendTransactionConfig, RpcSignatureSubscribeConfig,
-        RpcSimulateTransactionConfig,
+        RpcAccountInfoConfig, RpcContextConfig, RpcProgramAccountsConfig, RpcSendTransactionConfig,
+        RpcSignatureSubscribeConfig, RpcSimulateTransactionConfig,
     },
     rpc_custom_error::{
         JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP, JSON_RPC_SERVER_ERROR_BLOCK_NOT_AVAILABLE,
         JSON_RPC_SERVER_ERROR_BLOCK_STATUS_NOT_AVAILABLE_YET, JSON_RPC_SERVER_ERROR_LONG_TERM_STORAGE_SLOT_SKIPPED,
-        JSON_RPC_SERVER_ERROR_SLOT_SKIPPED,
+        JSON_RPC_SERVER_ERROR_MIN_CONTEXT_SLOT_NOT_REACHED, JSON_RPC_SERVER_ERROR_SLOT_SKIPPED,
     },
     rpc_filter::{Memcmp, RpcFilterType},
     rpc_request::{RpcError as WireError, RpcRequest, RpcResponseErrorData},
+    rpc_response::{Response, RpcBlockhash},
 };
 use solana_commitment_config::CommitmentConfig;
 use solana_hash::Hash;
@@ -27,7 +35,7 @@ use solana_signature::Signature;
 use solana_transaction::Transaction;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Blockhash, MAX_ACCOUNTS, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Status};
+use super::{Blockhash, Fate, MAX_ACCOUNTS, Node, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Status, fate};
 use crate::Address;
 
 /// How long connecting to the WebSocket may take before polling does alone.
@@ -44,7 +52,16 @@ const NO_BLOCK: [i64; 5] = [
 
 /// [`Rpc`] over HTTP and, where a WebSocket URL is given, notifications. Everything at commitment "confirmed".
 pub struct HttpRpc {
+    /// For messages.
     url: String,
+    /// What of the URL may be a secret, and is cut out of messages.
+    secret: Option<String>,
+    /// The newest slot whose state it showed.
+    shown: AtomicU64,
+    /// The newest slot of which accounts were read here: behind one address there can be several nodes.
+    read_at: AtomicU64,
+    /// Answers must not be older than this slot.
+    required: AtomicU64,
     client: RpcClient,
     ws: Option<String>,
     /// Shared by all who wait for a confirmation; dropped when it breaks, opened by the next who needs it.
@@ -55,7 +72,11 @@ impl HttpRpc {
     /// A node at `url` (`http://host:port`), with its WebSocket at `ws`. Connects when it is first used.
     pub fn new(url: &str, ws: Option<&str>) -> Self {
         Self {
-            url: url.to_owned(),
+            url: Self::shown_url(url),
+            secret: path_of(url).filter(|path| path.len() > 1).map(str::to_owned),
+            shown: AtomicU64::new(0),
+            read_at: AtomicU64::new(0),
+            required: AtomicU64::new(0),
             client: RpcClient::new_with_timeout_and_commitment(
                 url.to_owned(),
                 REQUEST_TIMEOUT,
@@ -64,6 +85,15 @@ impl HttpRpc {
             ws: ws.map(str::to_owned),
             socket: Mutex::new(None),
         }
+    }
+
+    /// A URL as it may be shown and logged: without user, password, path and query, where providers put their keys.
+    pub fn shown_url(url: &str) -> String {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let path = path_of(url).filter(|path| path.len() > 1).map_or("", |_| "/...");
+        if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
     }
 
     /// The WebSocket URL that belongs to an RPC URL by convention: `ws` for `http`, and the port after it where one is given.
@@ -81,9 +111,21 @@ impl HttpRpc {
         }
     }
 
+    /// Text of the transport's, which may quote the URL.
+    fn told(&self, text: String) -> String {
+        match &self.secret {
+            Some(secret) => text.replace(secret.as_str(), "/..."),
+            None => text,
+        }
+    }
+
     fn error(&self, error: ClientError) -> RpcError {
         let url = self.url.clone();
         match *error.kind {
+            ClientErrorKind::RpcError(WireError::RpcResponseError {
+                code: JSON_RPC_SERVER_ERROR_MIN_CONTEXT_SLOT_NOT_REACHED,
+                ..
+            }) => RpcError::Behind { url, needed: self.required.load(Relaxed) },
             ClientErrorKind::RpcError(WireError::RpcResponseError { code, message, data }) => match data {
                 RpcResponseErrorData::SendTransactionPreflightFailure(result) => match result.err {
                     Some(error) => RpcError::Preflight { error: error.into(), logs: result.logs.unwrap_or_default() },
@@ -94,12 +136,12 @@ impl HttpRpc {
                 }
             },
             ClientErrorKind::TransactionError(error) => RpcError::Preflight { error, logs: Vec::new() },
-            ClientErrorKind::Io(e) => RpcError::Down { url, reason: e.to_string() },
-            ClientErrorKind::Reqwest(e) if e.is_decode() => RpcError::Unreadable { url, reason: e.to_string() },
+            ClientErrorKind::Io(e) => RpcError::Down { url, reason: self.told(e.to_string()) },
+            ClientErrorKind::Reqwest(e) if e.is_decode() => RpcError::Unreadable { url, reason: self.told(e.to_string()) },
             // The innermost cause says what happened ("connection refused"); the outer ones repeat the URL.
-            ClientErrorKind::Reqwest(e) => RpcError::Down { url, reason: innermost(&e) },
-            ClientErrorKind::Middleware(e) => RpcError::Down { url, reason: innermost(e.as_ref()) },
-            other => RpcError::Unreadable { url, reason: other.to_string() },
+            ClientErrorKind::Reqwest(e) => RpcError::Down { url, reason: self.told(innermost(&e)) },
+            ClientErrorKind::Middleware(e) => RpcError::Down { url, reason: self.told(innermost(e.as_ref())) },
+            other => RpcError::Unreadable { url, reason: self.told(other.to_string()) },
         }
     }
 
@@ -111,15 +153,33 @@ impl HttpRpc {
         })
     }
 
+    fn context(&self) -> RpcContextConfig {
+        RpcContextConfig { commitment: Some(CommitmentConfig::confirmed()), min_context_slot: self.least_slot() }
+    }
+
+    /// The slot that an answer must not be older than, as the wire has it.
+    fn least_slot(&self) -> Option<u64> {
+        Some(self.required.load(Relaxed)).filter(|slot| *slot > 0)
+    }
+
+    /// Refuses state older than what was shown when the request began; newer state is remembered.
+    fn not_older(&self, slot: u64, than: u64) -> Result<(), RpcError> {
+        if slot < than {
+            return Err(RpcError::Behind { url: self.url.clone(), needed: than });
+        }
+        self.shown.fetch_max(slot, Relaxed);
+        Ok(())
+    }
+
     async fn read(&self, addresses: &[Address], config: RpcAccountInfoConfig) -> Result<Vec<Option<Account>>, RpcError> {
         let mut accounts = Vec::with_capacity(addresses.len());
         for part in addresses.chunks(MAX_ACCOUNTS) {
-            let read = self
-                .client
-                .get_multiple_ui_accounts_with_config(part, config.clone())
-                .await
-                .map_err(|e| self.error(e))?
-                .value;
+            let oldest = self.read_at.load(Relaxed).max(self.required.load(Relaxed));
+            let config = RpcAccountInfoConfig { min_context_slot: self.least_slot(), ..config.clone() };
+            let answer = self.client.get_multiple_ui_accounts_with_config(part, config).await.map_err(|e| self.error(e))?;
+            self.not_older(answer.context.slot, oldest)?;
+            self.read_at.fetch_max(answer.context.slot, Relaxed);
+            let read = answer.value;
             if read.len() != part.len() {
                 let reason = format!("{} accounts for {} addresses", read.len(), part.len());
                 return Err(RpcError::Unreadable { url: self.url.clone(), reason });
@@ -131,6 +191,24 @@ impl HttpRpc {
         Ok(accounts)
     }
 
+    /// The statuses, and the slot that they are of.
+    async fn statuses_at(&self, signatures: &[Signature]) -> Result<(u64, Vec<Option<Status>>), RpcError> {
+        let answer = self.client.get_signature_statuses_with_history(signatures).await.map_err(|e| self.error(e))?;
+        if answer.value.len() != signatures.len() {
+            let reason = format!("{} statuses for {} signatures", answer.value.len(), signatures.len());
+            return Err(RpcError::Unreadable { url: self.url.clone(), reason });
+        }
+        let commitment = CommitmentConfig::confirmed();
+        let statuses = answer.value.into_iter().map(|status| {
+            status.map(|status| Status {
+                slot: status.slot,
+                confirmed: status.satisfies_commitment(commitment),
+                outcome: status.err.map_or(Ok(()), Err),
+            })
+        });
+        Ok((answer.context.slot, statuses.collect()))
+    }
+
     async fn socket(&self, url: &str) -> Option<Arc<PubsubClient>> {
         let mut socket = self.socket.lock().await;
         if let Some(open) = &*socket {
@@ -139,11 +217,11 @@ impl HttpRpc {
         match timeout(CONNECT_TIMEOUT, PubsubClient::new(url)).await {
             Ok(Ok(open)) => Some(socket.insert(Arc::new(open)).clone()),
             Ok(Err(e)) => {
-                tracing::warn!(url, error = %e, "no WebSocket: confirmations are polled");
+                tracing::warn!(url = Self::shown_url(url), error = %e, "no WebSocket: confirmations are polled");
                 None
             }
             Err(_) => {
-                tracing::warn!(url, "the WebSocket does not answer: confirmations are polled");
+                tracing::warn!(url = Self::shown_url(url), "the WebSocket does not answer: confirmations are polled");
                 None
             }
         }
@@ -194,6 +272,10 @@ impl Rpc for HttpRpc {
         &self.url
     }
 
+    fn sockets(&self) -> Vec<String> {
+        self.ws.iter().cloned().collect()
+    }
+
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.read(addresses, account_config()).boxed()
     }
@@ -221,7 +303,7 @@ impl Rpc for HttpRpc {
             let filter = |(at, bytes): &(usize, Vec<u8>)| RpcFilterType::Memcmp(Memcmp::new_raw_bytes(*at, bytes.clone()));
             let config = RpcProgramAccountsConfig {
                 filters: Some(holding.iter().map(filter).collect()),
-                account_config: account_config(),
+                account_config: RpcAccountInfoConfig { min_context_slot: self.least_slot(), ..account_config() },
                 ..RpcProgramAccountsConfig::default()
             };
             let read = self.client.get_program_ui_accounts_with_config(program, config).await.map_err(|e| self.error(e))?;
@@ -232,11 +314,18 @@ impl Rpc for HttpRpc {
 
     fn latest_blockhash(&self) -> BoxFuture<'_, Result<Blockhash, RpcError>> {
         async move {
-            let (hash, last_valid_block_height) = self
+            let oldest = self.required.load(Relaxed);
+            // Not by `get_latest_blockhash`, which says not of which slot the answer is.
+            let answer: Response<RpcBlockhash> = self
                 .client
-                .get_latest_blockhash_with_commitment(CommitmentConfig::confirmed())
+                .send(RpcRequest::GetLatestBlockhash, json!([self.context()]))
                 .await
                 .map_err(|e| self.error(e))?;
+            self.not_older(answer.context.slot, oldest)?;
+            let RpcBlockhash { blockhash, last_valid_block_height } = answer.value;
+            let hash = blockhash
+                .parse()
+                .map_err(|_| RpcError::Unreadable { url: self.url.clone(), reason: "the blockhash is none".to_owned() })?;
             Ok(Blockhash { hash, last_valid_block_height })
         }
         .boxed()
@@ -279,6 +368,7 @@ impl Rpc for HttpRpc {
                 sig_verify: false,
                 replace_recent_blockhash: true,
                 commitment: Some(CommitmentConfig::confirmed()),
+                min_context_slot: self.least_slot(),
                 ..RpcSimulateTransactionConfig::default()
             };
             let result =
@@ -299,6 +389,8 @@ impl Rpc for HttpRpc {
                 preflight_commitment: Some(CommitmentConfig::confirmed().commitment),
                 // The pipeline resends by itself until the blockhash expires.
                 max_retries: Some(0),
+                // It is the preflight that must not be run on older state than was read.
+                min_context_slot: self.least_slot().filter(|_| preflight),
                 ..RpcSendTransactionConfig::default()
             };
             self.client.send_transaction_with_config(transaction, config).await.map(|_| ()).map_err(|e| self.error(e))
@@ -307,19 +399,26 @@ impl Rpc for HttpRpc {
     }
 
     fn statuses<'a>(&'a self, signatures: &'a [Signature]) -> BoxFuture<'a, Result<Vec<Option<Status>>, RpcError>> {
+        async move { Ok(self.statuses_at(signatures).await?.1) }.boxed()
+    }
+
+    fn fate<'a>(&'a self, signature: &'a Signature, last_valid_block_height: u64) -> BoxFuture<'a, Result<Fate, RpcError>> {
         async move {
-            let read = self.client.get_signature_statuses_with_history(signatures).await.map_err(|e| self.error(e))?.value;
-            let commitment = CommitmentConfig::confirmed();
-            Ok(read
-                .into_iter()
-                .map(|status| {
-                    status.map(|s| Status {
-                        slot: s.slot,
-                        confirmed: s.satisfies_commitment(commitment),
-                        outcome: s.err.map_or(Ok(()), Err),
-                    })
-                })
-                .collect())
+            // Slot and height in one answer, so that it is known how old the look may be: behind one address there can be
+            // several nodes.
+            let now: EpochInfo =
+                self.client.send(RpcRequest::GetEpochInfo, json!([self.context()])).await.map_err(|e| self.error(e))?;
+            let behind = |needed| RpcError::Behind { url: self.url.clone(), needed };
+            let required = self.required.load(Relaxed);
+            if now.absolute_slot < required {
+                return Err(behind(required));
+            }
+            let (slot, statuses) = self.statuses_at(std::slice::from_ref(signature)).await?;
+            if slot < now.absolute_slot {
+                return Err(behind(now.absolute_slot));
+            }
+            // A node may count the block that it is at, which is not confirmed: one more, then the last valid one is.
+            Ok(fate(statuses.into_iter().next().flatten(), now.block_height.saturating_sub(1), last_valid_block_height))
         }
         .boxed()
     }
@@ -332,6 +431,35 @@ impl Rpc for HttpRpc {
         }
         .boxed()
     }
+}
+
+impl Node for HttpRpc {
+    fn probe(&self) -> BoxFuture<'_, Result<u64, RpcError>> {
+        async move { self.client.get_slot_with_commitment(CommitmentConfig::confirmed()).await.map_err(|e| self.error(e)) }
+            .boxed()
+    }
+
+    fn shown(&self) -> u64 {
+        self.shown.load(Relaxed)
+    }
+
+    fn require(&self, slot: u64) {
+        self.required.fetch_max(slot, Relaxed);
+    }
+}
+
+/// What is of interest of `getEpochInfo`: slot and height at one moment.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EpochInfo {
+    absolute_slot: u64,
+    block_height: u64,
+}
+
+/// Path and query of a URL, with the slash.
+fn path_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find(['/', '?', '#']).map(|at| &rest[at..])
 }
 
 #[cfg(test)]
@@ -349,6 +477,48 @@ mod tests {
         ] {
             assert_eq!(HttpRpc::default_ws(rpc), ws);
         }
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_shown() {
+        for (url, shown) in [
+            ("http://127.0.0.1:8899", "http://127.0.0.1:8899"),
+            ("http://127.0.0.1:8899/", "http://127.0.0.1:8899"),
+            ("https://rpc.example.org/v2/s3cret", "https://rpc.example.org/..."),
+            ("https://rpc.example.org?api-key=s3cret", "https://rpc.example.org/..."),
+            ("https://me:s3cret@rpc.example.org:443/x", "https://rpc.example.org:443/..."),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(HttpRpc::shown_url(url), shown);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_transport_does_not_tell_the_key() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v2/s3cret", listener.local_addr().unwrap());
+        let answers = ["HTTP/1.1 403 Forbidden", "HTTP/1.1 200 OK"];
+        let serve = async {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4_096];
+                let _ = stream.read(&mut request).await.unwrap();
+                let answer = format!("{answer}\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let node = HttpRpc::new(&url, None);
+        let ask = async {
+            let refused = node.block_height().await.unwrap_err();
+            assert!(matches!(&refused, RpcError::Down { reason, .. } if reason.contains("403")), "{refused:?}");
+            let unreadable = node.block_height().await.unwrap_err();
+            assert!(matches!(unreadable, RpcError::Unreadable { .. }), "{unreadable:?}");
+            for error in [refused, unreadable] {
+                assert!(!format!("{error:?} {error}").contains("s3cret"), "{error:?}");
+            }
+        };
+        tokio::join!(serve, ask);
     }
 
     #[tokio::test]

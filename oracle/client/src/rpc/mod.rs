@@ -1,6 +1,9 @@
 //! The node: what this crate asks of it, behind a trait so that everything above is tested without one.
+//!
+//! [`connect`] is the way in: several nodes that stand in for each other ([`Failover`]), each reached over HTTP ([`HttpRpc`]).
 
 mod changes;
+mod failover;
 #[cfg(test)]
 pub(crate) mod fake;
 mod http;
@@ -16,6 +19,7 @@ use solana_transaction_error::TransactionError;
 use thiserror::Error;
 
 pub use changes::Changes;
+pub use failover::{ConnectError, Failover, NodeHealth, connect};
 pub use http::HttpRpc;
 
 use crate::Address;
@@ -47,6 +51,28 @@ pub enum RpcError {
         /// Its words.
         message: String,
     },
+    /// The node has not yet seen what was read before: its answer would turn the chain's state back.
+    #[error(
+        "the RPC node at {url} is behind: it has not reached slot {needed}, which was read already. It catches up by itself, or it has lost its cluster"
+    )]
+    Behind {
+        /// The node.
+        url: String,
+        /// The slot that its answer must not be older than.
+        needed: u64,
+    },
+    /// The node is of another cluster than the others.
+    #[error(
+        "the RPC node at {url} is of another cluster (genesis hash {found}, the others have {expected}): it is not used. Take it out of --rpc"
+    )]
+    OtherCluster {
+        /// The node.
+        url: String,
+        /// Its genesis hash.
+        found: String,
+        /// That of the first node that answered.
+        expected: String,
+    },
     /// The node ran the transaction before sending it and it failed; it was not sent.
     #[error("the transaction fails: {error}")]
     Preflight {
@@ -71,8 +97,8 @@ impl RpcError {
     /// Whether trying again later may help.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Down { .. } | Self::Refused { .. } => true,
-            Self::Preflight { .. } | Self::Unreadable { .. } => false,
+            Self::Down { .. } | Self::Refused { .. } | Self::Behind { .. } => true,
+            Self::Preflight { .. } | Self::Unreadable { .. } | Self::OtherCluster { .. } => false,
         }
     }
 }
@@ -86,6 +112,17 @@ pub struct Status {
     pub outcome: Result<(), TransactionError>,
     /// Whether the commitment this node is asked with is reached.
     pub confirmed: bool,
+}
+
+/// Where a signed transaction stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It landed, or is about to be confirmed.
+    Seen(Status),
+    /// Nobody has seen it, and it may still land.
+    Open,
+    /// Nobody has seen it, and its last block is made: it cannot land any more.
+    Expired,
 }
 
 /// What a simulated transaction would do.
@@ -110,8 +147,13 @@ pub struct Blockhash {
 
 /// A node of the cluster. All reads are at the commitment the implementation was made with.
 pub trait Rpc: Send + Sync + 'static {
-    /// Where it is, for messages.
+    /// Where it is, for messages: without what may be a secret in it.
     fn url(&self) -> &str;
+
+    /// WebSocket URLs for notifications, the best first; none where it has none.
+    fn sockets(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Accounts by address, `None` where nothing lives; any number of them.
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
@@ -175,4 +217,36 @@ pub trait Rpc: Send + Sync + 'static {
     /// Resolves when a notification says that the transaction is confirmed. A hint only: it may never resolve, and whoever
     /// waits asks [`Rpc::statuses`] too.
     fn confirmed<'a>(&'a self, signature: &'a Signature) -> BoxFuture<'a, ()>;
+
+    /// Where a signed transaction stands. [`Fate::Expired`] is said only by who would have seen it: the height is read first, and
+    /// the look for the transaction is not older.
+    fn fate<'a>(&'a self, signature: &'a Signature, last_valid_block_height: u64) -> BoxFuture<'a, Result<Fate, RpcError>> {
+        async move {
+            let height = self.block_height().await?;
+            let seen = self.statuses(std::slice::from_ref(signature)).await?.into_iter().next().flatten();
+            Ok(fate(seen, height, last_valid_block_height))
+        }
+        .boxed()
+    }
+}
+
+/// What follows from a look that is not older than the height.
+fn fate(seen: Option<Status>, height: u64, last_valid_block_height: u64) -> Fate {
+    match seen {
+        Some(status) => Fate::Seen(status),
+        None if height > last_valid_block_height => Fate::Expired,
+        None => Fate::Open,
+    }
+}
+
+/// A node among several: it tells how far it is, and answers nothing older than what another one showed.
+pub trait Node: Rpc {
+    /// Asks the node for its newest confirmed slot.
+    fn probe(&self) -> BoxFuture<'_, Result<u64, RpcError>>;
+
+    /// The newest slot whose state its answers showed.
+    fn shown(&self) -> u64;
+
+    /// From now on answers of state older than this slot are [`RpcError::Behind`]. Never lowered.
+    fn require(&self, slot: u64);
 }
