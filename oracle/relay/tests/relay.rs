@@ -341,6 +341,43 @@ async fn one_host_and_one_address_have_so_many_places() {
 }
 
 #[tokio::test]
+async fn a_full_relay_takes_nobody_more_and_those_it_has_stay() {
+    let relay = relay(Limits { connections: 2, hosts: 1, ..Limits::default() }).await;
+    let key = Arc::new(Keypair::new());
+    let _host = relay.host(&key).await;
+    let mut held = [relay.client(&key.pubkey()).await.unwrap(), relay.client(&key.pubkey()).await.unwrap()];
+    let mut third = TcpStream::connect(relay.public).await.unwrap();
+    assert_eq!(rest(&mut third).await, b"", "closed at once, without being read");
+    says_back(&mut held[0], b"still here").await.unwrap();
+
+    let tunnel = Tunnel::open(&identity(&Arc::new(Keypair::new())), &[relay.address()]);
+    let mut links = tunnel.links();
+    timeout(PATIENCE, links.changed()).await.unwrap();
+    assert!(links.trouble().unwrap().contains("this relay is full"), "{:?}", links.trouble());
+    // The one that is there may come anew.
+    let again = relay.raw_host(&key).await;
+    assert_eq!(relay.relay.metrics().hosts.get(), 1);
+    drop(again);
+}
+
+#[tokio::test]
+async fn connecting_anew_wins_no_second_share() {
+    let relay = relay(Limits { per_host: 2, ..Limits::default() }).await;
+    let key = Arc::new(Keypair::new());
+    let first = relay.host(&key).await;
+    let mut held = [relay.client(&key.pubkey()).await.unwrap(), relay.client(&key.pubkey()).await.unwrap()];
+    first.abort();
+    relay.until("the control connection ends", |relay| relay.metrics().hosts.get() == 0).await;
+    let _second = relay.host(&key).await;
+    // What passed before still passes, and still counts.
+    says_back(&mut held[0], b"still here").await.unwrap();
+    assert!(relay.client(&key.pubkey()).await.unwrap_err().to_string().contains("InternalError"));
+    drop(held);
+    relay.until("the places are given back", |relay| relay.metrics().connections.get() == 0).await;
+    says_back(&mut relay.client(&key.pubkey()).await.unwrap(), b"hello").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_host_that_does_not_dial_back_costs_its_client_only_a_while() {
     let limits = Limits { dial_back_timeout: Duration::from_millis(200), ..Limits::default() };
     let relay = relay(limits).await;
