@@ -277,7 +277,9 @@ fn describe(command: &Command) -> String {
         let Some(name) = argument.get_long() else { continue };
         text.push('\n');
         let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
-        for line in help.lines() {
+        // clap takes the last full stop away.
+        let stop = if help.is_empty() || help.ends_with(['.', '!', ':']) { "" } else { "." };
+        for line in format!("{help}{stop}").lines() {
             wrap(&mut text, line);
         }
         let many = matches!(argument.get_action(), ArgAction::Append);
@@ -337,6 +339,7 @@ mod tests {
     use std::fs;
 
     use clap::ValueEnum;
+    use proptest::prelude::*;
     use tempfile::NamedTempFile;
 
     use super::*;
@@ -474,6 +477,24 @@ mod tests {
             format!("{:?}", Sample { shared: Shared { config: None, ..read.shared }, ..read }),
             format!("{:?}", parse(&["--keypair", "/k"]).unwrap())
         );
+    }
+
+    proptest! {
+        /// Whatever is in the file: settings, or a refusal that names the file or an option.
+        #[test]
+        fn no_file_panics(name in "[a-z-]{0,12}|rpc|probes|no-gpu|register|grace", value in "[ -~]{0,20}|[0-9]{1,20}|'[^']{0,9}'|true") {
+            let content = format!("{name} = {value}\n");
+            let file = file(&content);
+            let path = file.path().to_str().unwrap();
+            match parse(&["--keypair", "/k", "--config", path]) {
+                Ok(_) => {}
+                Err(Stopped::Refused(refusal)) => {
+                    let text = refusal.to_string();
+                    prop_assert!(text.contains(path) || text.contains("--"), "{content}{text}");
+                }
+                Err(Stopped::Printed(text)) => prop_assert!(false, "{content} printed {text}"),
+            }
+        }
     }
 
     #[test]
