@@ -222,7 +222,8 @@ fn from_file(command: &Command, path: &Path) -> Result<FromFile, Refusal> {
             Value::String(text) => Ok(format!("--{name}={text}").into()),
             Value::Integer(number) => Ok(format!("--{name}={number}").into()),
             Value::Float(number) => Ok(format!("--{name}={number}").into()),
-            other => Err(wrong(other.type_str(), "a string or a number")),
+            Value::Boolean(truth) => Ok(format!("--{name}={truth}").into()),
+            other => Err(wrong(other.type_str(), "a string, a number, true or false")),
         };
         let arguments = match (argument.get_action(), &value) {
             (ArgAction::SetTrue, Value::Boolean(true)) => vec![format!("--{name}").into()],
@@ -249,7 +250,7 @@ fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|argument| argument.get_long() == Some(name))
 }
 
-/// Whether the command line has the option. Exact, as no option of a daemon takes a value that starts with a dash.
+/// Whether the command line has the option. Exact, as no option of a daemon takes a value that starts with two dashes.
 pub(crate) fn is_given(arguments: &[OsString], name: &str) -> bool {
     let flag = format!("--{name}");
     let with_value = format!("{flag}=");
@@ -438,8 +439,9 @@ mod tests {
         assert!(text.contains("1001") && text.contains("--probes came from the command line"), "{text}");
         for (content, parts) in [
             ("probes = [1, 2]", ["--probes", "one value"]),
+            ("probes = true", ["'true'", "--probes"]),
             ("no-gpu = 'yes'", ["--no-gpu", "true or false"]),
-            ("rpc = { a = 1 }", ["--rpc", "a string or a number"]),
+            ("rpc = { a = 1 }", ["--rpc", "a string, a number"]),
             ("probes = ", ["no TOML", "--config"]),
         ] {
             let bad = file(content);
