@@ -1,33 +1,62 @@
-//! Start, readiness and ordered shutdown.
+//! Start, readiness and ordered shutdown: the tasks that keep everything going.
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, OnceLock},
-    thread,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use datagalax_gpu::{Bounds, Probe};
+use datagalax_gpu::{
+    Bounds, Probe,
+    ask::Ask,
+    beacon::Kind,
+    capacity::{Limits, ProveError},
+};
+use datagalax_service::{Service, health::START};
+use serde::{Deserialize, Serialize};
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 use tokio::{
     net::TcpListener,
+    sync::{Notify, Semaphore},
     time::{self, Instant},
 };
 
 use crate::{
     admission::Admission,
-    chain::{Chain, Registration},
+    beacon::prover::{Cause, OpenDevices, Prover, Task, Unproven},
+    chain::{Act, Chain, Registration, SeenSlot, SlotsError},
+    challenge,
+    faults::{
+        Fault,
+        fitness::{Fitness, Policy, Record},
+    },
+    leases::{Follower, Workloads},
     listen,
-    prover::Prover,
-    readiness::Readiness,
-    server::{Agent, router},
+    metrics::Metrics,
+    offer::{Keeper, Wanted},
+    retry::Retry,
+    selfcheck,
+    server::{Agent, WAITING, router, unix_now},
+    state::{StateDir, StateError},
 };
 
 /// How often an agent without the current committee looks for it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the container's account is read when nothing says that it changed.
+const READ_EVERY: Duration = Duration::from_secs(15);
+/// How often a lease that is not started is looked after, and what failed is tried again.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+/// How often the rest of the self-check is repeated.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// How often the times in the record of faults are brought up to date on the disk.
+const RECORD_EVERY: Duration = Duration::from_secs(60);
+/// Pauses between attempts to bring the chain in step.
+const OFFER_RETRY: Retry = Retry::new(Duration::from_secs(10), Duration::from_secs(600));
+/// Name of the record of faults.
+const FAULTS: &str = "faults";
 
 /// What an agent is made of.
 pub struct Parts {
@@ -37,40 +66,109 @@ pub struct Parts {
     pub container: Pubkey,
     /// The hardware.
     pub probe: Arc<dyn Probe>,
+    /// Opens the devices that answer beacons.
+    pub devices: OpenDevices,
     /// The chain.
     pub chain: Arc<dyn Chain>,
-    /// Threads for challenges, `None`: all.
-    pub threads: Option<NonZeroUsize>,
+    /// What is done there.
+    pub act: Arc<dyn Act>,
+    /// Who runs leased workloads; `None`: leases are somebody else's, this agent only watches them.
+    pub workloads: Option<Arc<dyn Workloads>>,
+    /// What is kept on disk.
+    pub state: Arc<StateDir>,
+    /// Threads for challenges.
+    pub threads: NonZeroUsize,
+    /// Most bytes of proofs kept.
+    pub proof_memory: u64,
+    /// What the chain should say.
+    pub wanted: Wanted,
+    /// How long faults count.
+    pub policy: Policy,
+    /// How often the hardware is looked at.
+    pub inspect_every: Duration,
+    /// Forget the faults on record.
+    pub clear_faults: bool,
+    /// Whether the registered endpoint is tried from here.
+    pub check_endpoint: bool,
     /// How long to wait for chain and registration.
     pub start_timeout: Duration,
 }
 
-/// Serves until `stop` resolves, then ends requests in flight within a grace period.
+/// The record of faults.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Health {
+    faults: Record,
+    /// Whether it was this agent that closed the container to new leases.
+    closed: bool,
+}
+
+/// What the tasks share beside [`Agent`].
+struct Shared {
+    agent: Arc<Agent>,
+    chain: Arc<dyn Chain>,
+    act: Arc<dyn Act>,
+    state: Arc<StateDir>,
+    fitness: Mutex<Fitness>,
+    closed: Mutex<bool>,
+    /// Something happened that the follower of the chain should look at now.
+    look: Notify,
+}
+
+/// Serves until the end is asked for, then ends requests in flight within a grace period.
 ///
 /// # Errors
-/// The chain or the registration does not appear in time, or the registration is not this host's.
-pub async fn run(parts: Parts, listener: TcpListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Parts { key, container, probe, chain, threads, start_timeout } = parts;
-    let threads = threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+/// The chain or the registration does not appear in time, the registration is not this host's, or the state cannot be read.
+pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>) -> anyhow::Result<()> {
+    let threads = parts.threads;
+    let limits = if parts.probe.hardware_class() == "cpu" { Limits::CPU } else { Limits::default() };
+    let limits = Limits { host_memory: parts.proof_memory, ..limits };
+    let health: Health = parts.state.read(FAULTS)?;
+    let mut fitness = Fitness::new(parts.policy, health.faults);
+    if parts.clear_faults {
+        fitness.clear();
+    }
     let agent = Arc::new(Agent {
-        key,
-        container,
-        probe,
-        prover: Prover::new(Bounds::default(), threads),
-        readiness: Readiness::default(),
+        prover: Prover::new(parts.container, parts.devices, limits, threads, parts.state.clone(), service.metrics.clone())?,
+        challenges: challenge::Prover::new(Bounds::default(), threads),
+        beacons: Mutex::default(),
+        key: parts.key,
+        container: parts.container,
+        probe: parts.probe,
+        health: service.health.clone(),
+        metrics: service.metrics.clone(),
         admission: OnceLock::new(),
+        waiting: Semaphore::new(WAITING),
     });
+    let shared = Shared {
+        agent: agent.clone(),
+        chain: parts.chain,
+        act: parts.act,
+        state: parts.state,
+        fitness: fitness.into(),
+        closed: health.closed.into(),
+        look: Notify::new(),
+    };
     let (stop_server, server_stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(listen::serve(listener, router(agent.clone()), async {
         // An error means that the sender is gone, which is a reason to stop, too.
         server_stopped.await.ok();
     }));
+    let work = async {
+        shared.start(parts.start_timeout).await?;
+        let follow = shared.follow(parts.workloads, parts.wanted);
+        tokio::join!(
+            shared.committee(),
+            follow,
+            shared.hardware(parts.inspect_every),
+            shared.checks(parts.check_endpoint),
+            shared.beacons(),
+            agent.prover.work(|trouble| shared.devices(trouble)),
+        );
+        Ok(())
+    };
     let ended = tokio::select! {
-        ended = work(&agent, chain, start_timeout) => ended,
-        () = stop => {
-            tracing::info!("stopping");
-            Ok(())
-        }
+        ended = work => ended,
+        () = service.shutdown.requested() => Ok(()),
     };
     // The server may have ended by itself only by a panic, which the join below reports.
     stop_server.send(()).ok();
@@ -78,38 +176,318 @@ pub async fn run(parts: Parts, listener: TcpListener, stop: impl Future<Output =
     ended
 }
 
-/// Finds the registration, then keeps the committee fresh for ever.
-async fn work(agent: &Agent, chain: Arc<dyn Chain>, start_timeout: Duration) -> anyhow::Result<()> {
-    let deadline = Instant::now() + start_timeout;
-    let (cluster, registration) = loop {
-        let found = async {
-            let cluster = chain.cluster().await?;
-            Ok::<_, anyhow::Error>((cluster, chain.registration(agent.container).await?))
+impl Shared {
+    /// Finds the registration, and finds out what became of transactions that an earlier run left behind.
+    async fn start(&self, timeout: Duration) -> anyhow::Result<()> {
+        let (agent, deadline) = (&self.agent, Instant::now() + timeout);
+        let (cluster, registration) = loop {
+            let found = async {
+                let cluster = self.chain.cluster().await?;
+                let registration = self.chain.registration(agent.container).await?;
+                self.act.resolve().await?;
+                Ok::<_, anyhow::Error>((cluster, registration))
+            };
+            let reason = match found.await {
+                Ok((cluster, Some(registration))) => break (cluster, registration),
+                Ok((_, None)) => format!("there is no container at {}: register it, or check --container", agent.container),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                bail!("{reason} (gave up after {} s)", timeout.as_secs());
+            }
+            agent.health.set(START, Some(reason));
+            time::sleep(LOOK_EVERY.min(deadline - Instant::now())).await;
         };
-        let reason = match found.await {
-            Ok((cluster, Some(registration))) => break (cluster, registration),
-            Ok((_, None)) => format!("there is no container at {}: register it, or check --container", agent.container),
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() >= deadline {
-            bail!("{reason} (gave up after {} s)", start_timeout.as_secs());
-        }
-        agent.readiness.set("start", Some(reason));
-        time::sleep(LOOK_EVERY.min(deadline - Instant::now())).await;
-    };
-    check_registration(agent, &registration)?;
-    let admission = Admission::new(chain, cluster, agent.container, registration.block);
-    let admission = agent.admission.get_or_init(|| admission);
-    let Registration { block, row, endpoint, .. } = registration;
-    tracing::info!(container = %agent.container, block, row, endpoint, "registered; answering");
-    agent.readiness.set("start", None);
-    loop {
-        if admission.committee().is_none_or(|committee| committee.operators.is_empty()) {
-            let trouble = admission.refresh().await.err();
-            agent.readiness.set("chain", trouble.map(|error| error.to_string()));
-        }
-        time::sleep(LOOK_EVERY).await;
+        check_registration(agent, &registration)?;
+        let Registration { block, row, .. } = registration;
+        tracing::info!(container = %agent.container, block, row, endpoint = registration.offer.endpoint, "registered; answering");
+        agent.admission.get_or_init(|| Admission::new(self.chain.clone(), cluster, agent.container, registration));
+        agent.health.started();
+        Ok(())
     }
+
+    fn admission(&self) -> &Admission {
+        // Every task begins after `start`.
+        self.agent.admission.get().expect("the registration was found")
+    }
+
+    /// Keeps the committee fresh for ever: who may ask, when beacons are, what they ask.
+    async fn committee(&self) {
+        let admission = self.admission();
+        loop {
+            let known = admission.committee();
+            // Seats may be filled and the epoch drawn some time after it began.
+            if known.is_none_or(|committee| committee.operators.is_empty() || committee.beacons.is_none()) {
+                self.refresh().await;
+            }
+            time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn refresh(&self) {
+        let trouble = self.admission().refresh().await.err();
+        self.agent.health.set("chain", trouble.map(|error| error.to_string()));
+        self.enter_epoch();
+    }
+
+    /// Tells the beacons which epoch it is.
+    fn enter_epoch(&self) {
+        let Some(committee) = self.admission().committee() else { return };
+        self.agent.metrics.epoch.set(i64::from(committee.epoch));
+        self.agent.metrics.committee_keys.set(committee.operators.len() as i64);
+        self.agent.health.set("class", committee.ask.as_ref().err().map(|reason| format!("no challenge fits: {reason}")));
+        let Some(watch) = committee.beacons else { return };
+        let (found, latest) = {
+            let mut beacons = lock(&self.agent.beacons);
+            (beacons.enter(committee.epoch, watch), beacons.latest().copied())
+        };
+        // Slots that came before the epoch was known: those whose answers may still count are computed now.
+        let fresh = |seen: &SeenSlot, ask: &Ask| {
+            let age = latest.map_or(0, |latest| latest.slot.time.saturating_sub(seen.slot.time));
+            u64::try_from(age).is_ok_and(|age| Duration::from_secs(age) < ask.schedule.deadline)
+        };
+        if let Ok(ask) = &committee.ask {
+            let found = found.into_iter().filter(|(seen, _)| fresh(seen, ask));
+            self.prove(committee.epoch, ask, found);
+        }
+    }
+
+    /// Has beacons computed, at once.
+    fn prove(&self, epoch: u32, ask: &Ask, found: impl IntoIterator<Item = (SeenSlot, Kind)>) {
+        for (seen, kind) in found {
+            let deadline = seen.seen + ask.schedule.deadline;
+            tracing::info!(epoch, slot = seen.slot.number, ?kind, "beacon");
+            self.agent.metrics.beacon_slot.set(gauge(seen.slot.number));
+            let task = Task { epoch, slot: seen.slot, seen: seen.seen, ask: *ask, cause: Cause::Beacon { deadline } };
+            if let Err(error) = self.agent.prover.request(task) {
+                tracing::error!(slot = seen.slot.number, %error, "a beacon is not computed");
+            }
+        }
+    }
+
+    /// Watches for beacons for ever.
+    async fn beacons(&self) {
+        let mut slots = self.chain.slots();
+        loop {
+            match slots.next().await {
+                Ok(new) => {
+                    self.agent.health.set("slots", None);
+                    if let Some(last) = new.last() {
+                        self.agent.metrics.slot.set(gauge(last.slot.number));
+                    }
+                    self.enter_epoch();
+                    let found = lock(&self.agent.beacons).see(&new);
+                    if found.is_empty() {
+                        continue;
+                    }
+                    match self.admission().committee() {
+                        Some(committee) if committee.beacons.is_some() => match &committee.ask {
+                            Ok(ask) => self.prove(committee.epoch, ask, found),
+                            Err(reason) => tracing::error!(reason, "a beacon that nothing can be asked at"),
+                        },
+                        // The epoch ended by the chain's clock a moment ago.
+                        _ => tracing::warn!("a beacon of an epoch that is over"),
+                    }
+                }
+                Err(SlotsError::Undone { from }) => {
+                    tracing::warn!(from, "slots were undone");
+                    lock(&self.agent.beacons).undo(from);
+                }
+                Err(SlotsError::Trouble(reason)) => {
+                    self.agent.health.set("slots", Some(format!("beacons may be missed: {reason}")));
+                    // What the implementation promises, and not relied upon: a busy loop would starve the rest.
+                    time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes note of what is in the way of computing.
+    fn devices(&self, trouble: Option<&Unproven>) {
+        // One that came too late, or was called off, says nothing about the next.
+        let lasting = trouble.filter(|error| !matches!(error, Unproven::Late | Unproven::Prove(ProveError::CalledOff)));
+        self.agent.health.set("devices", lasting.map(|error| format!("beacons cannot be answered: {error}")));
+        if let Some(Unproven::OtherRoot) = trouble {
+            lock(&self.fitness).note(Fault::WrongRoot, unix_now(), unix_now());
+            self.faults_changed();
+        }
+    }
+
+    /// Looks at the hardware for ever.
+    async fn hardware(&self, every: Duration) {
+        let mut recorded = Instant::now();
+        loop {
+            let (probe, now) = (self.agent.probe.clone(), unix_now());
+            let registration = self.admission().registration();
+            match tokio::task::spawn_blocking(move || probe.inspect(now)).await {
+                Ok(inspection) => {
+                    // A class of processors has units, not cards.
+                    let gpus = if registration.minimum_memory == 0 { 0 } else { registration.gpus };
+                    let changed = lock(&self.fitness).look(inspection.as_ref(), gpus, now);
+                    let health = &self.agent.health;
+                    health.set("driver", inspection.as_ref().err().map(ToString::to_string));
+                    if let Ok(inspection) = &inspection {
+                        let small = selfcheck::class(&registration, inspection);
+                        health.set("cards", small.or_else(|| selfcheck::cards(&registration, inspection)));
+                        let cards = &inspection.metrics.gpus;
+                        let hottest = cards.iter().filter_map(|gpu| gpu.temperature).max().unwrap_or(0);
+                        self.agent.metrics.hottest_celsius.set(i64::from(hottest));
+                        let power: u64 = cards.iter().filter_map(|gpu| gpu.power).map(u64::from).sum();
+                        self.agent.metrics.power_watts.set(power as f64 / 1_000.0);
+                        health.set("disk", selfcheck::disk(inspection.metrics.host.disk_free));
+                    }
+                    if changed {
+                        self.faults_changed();
+                        recorded = Instant::now();
+                    } else if recorded.elapsed() >= RECORD_EVERY && lock(&self.fitness).unfit().is_some() {
+                        self.record().await;
+                        recorded = Instant::now();
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the probe panicked"),
+            }
+            time::sleep(every).await;
+        }
+    }
+
+    fn faults_changed(&self) {
+        let (unfit, count) = {
+            let fitness = lock(&self.fitness);
+            (fitness.unfit(), fitness.faults().count())
+        };
+        self.agent.metrics.faults.set(count as i64);
+        self.agent.health.set("hardware", unfit.map(|reason| format!("unfit for tenants: {reason}")));
+        self.look.notify_one();
+    }
+
+    /// Puts faults, and who closed the container, on the disk.
+    async fn record(&self) {
+        let health = Health { faults: lock(&self.fitness).record(), closed: *lock(&self.closed) };
+        let state = self.state.clone();
+        let written = tokio::task::spawn_blocking(move || state.write(FAULTS, &health)).await;
+        let failed = |error: StateError| error.to_string();
+        let trouble = written.map_or_else(|error| Some(error.to_string()), |written| written.err().map(failed));
+        self.agent.health.set("state", trouble);
+    }
+
+    /// Follows the container's account for ever: its lease, and what it offers.
+    async fn follow(&self, workloads: Option<Arc<dyn Workloads>>, wanted: Wanted) {
+        let (agent, admission) = (&self.agent, self.admission());
+        let mut follower =
+            workloads.map(|workloads| Follower::new(workloads, self.act.clone(), agent.metrics.leases.clone()));
+        let mut keeper = Keeper::new(self.act.clone(), agent.container, wanted, OFFER_RETRY);
+        let mut changes = self.chain.changes(agent.container);
+        loop {
+            let read = async {
+                let registration = self.chain.registration(agent.container).await?;
+                Ok::<_, crate::chain::ChainError>((registration, self.chain.time().await?))
+            };
+            let mut pause = READ_EVERY;
+            match read.await {
+                Ok((Some(registration), now)) => {
+                    agent.health.set("registration", check_registration(agent, &registration).err().map(|e| e.to_string()));
+                    agent.health.set("clock", selfcheck::clock(unix_now(), now));
+                    let Metrics { clock_ahead_seconds, accepting, price_per_hour, leased, .. } = &agent.metrics;
+                    clock_ahead_seconds.set(unix_now().saturating_sub(now));
+                    accepting.set(i64::from(registration.offer.accepting));
+                    price_per_hour.set(gauge(registration.offer.price_per_hour));
+                    leased.set(i64::from(registration.lease.is_some()));
+                    let leased = |registration: &Registration| registration.lease.map(|lease| (lease.address, lease.phase));
+                    if leased(&admission.registration()) != leased(&registration) {
+                        // What a beacon asks depends on it.
+                        self.refresh().await;
+                    }
+                    admission.set_registration(registration.clone());
+                    let unfit = lock(&self.fitness).unfit();
+                    if self.offer(&mut keeper, &registration, unfit.is_some()).await {
+                        pause = FOLLOW_EVERY;
+                    }
+                    if let Some(follower) = &mut follower {
+                        let trouble = follower.follow(registration.lease, unfit.as_deref(), now).await;
+                        agent.health.set("lease", trouble);
+                        if registration.lease.is_some_and(|lease| lease.phase == crate::chain::Phase::Open) {
+                            pause = FOLLOW_EVERY;
+                        }
+                    }
+                    agent.health.set("follow", None);
+                }
+                Ok((None, _)) => {
+                    let reason = format!("the container {} is no more: it was vacated", agent.container);
+                    agent.health.set("registration", Some(reason));
+                }
+                Err(error) => {
+                    agent.health.set("follow", Some(format!("leases cannot be followed: {error}")));
+                    pause = FOLLOW_EVERY;
+                }
+            }
+            tokio::select! {
+                () = changes.next(pause) => {}
+                () = self.look.notified() => {}
+            }
+            // However many notifications come.
+            time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Keeps the offer in step. Whether there is something to try again soon.
+    async fn offer(&self, keeper: &mut Keeper, registration: &Registration, unfit: bool) -> bool {
+        let closed = *lock(&self.closed);
+        let due = keeper.due(&registration.offer, unfit, closed);
+        // Before it is sent: whatever comes between, it is known whose doing a closed container is.
+        let closes = unfit && registration.offer.accepting && keeper.can();
+        let reopened = closed && !unfit && registration.offer.accepting;
+        if closes && !closed || reopened {
+            *lock(&self.closed) = closes;
+            self.record().await;
+        }
+        let trouble = match &due {
+            None => None,
+            Some(due) => keeper.keep(&registration.offer, due).await,
+        };
+        let again = trouble.is_some() && keeper.can();
+        self.agent.health.set("offer", trouble);
+        again
+    }
+
+    /// Repeats the rest of the self-check for ever.
+    async fn checks(&self, endpoint: bool) {
+        let http = reqwest::Client::builder().timeout(selfcheck::ENDPOINT_TIMEOUT).build();
+        loop {
+            if endpoint && let Ok(http) = &http {
+                let registered = self.admission().registration().offer.endpoint;
+                let answer = ask(http, &registered).await;
+                let reason = selfcheck::endpoint(&registered, &answer, &self.agent.container.to_string());
+                self.agent.health.set("endpoint", reason);
+            }
+            time::sleep(CHECK_EVERY).await;
+        }
+    }
+}
+
+/// Most bytes read of what answers at the endpoint.
+const MAX_INFO: usize = 16 << 10;
+
+async fn ask(http: &reqwest::Client, endpoint: &str) -> Result<String, String> {
+    let url = format!("{}/v1/info", endpoint.trim_end_matches('/'));
+    let mut answer = http.get(url).send().await.map_err(|error| error.without_url().to_string())?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| error.without_url().to_string())? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_INFO {
+            return Err(format!("it answers with more than {MAX_INFO} bytes"));
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A number as a gauge holds it.
+fn gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds one of these locks can leave what it guards half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_registration(agent: &Agent, registration: &Registration) -> anyhow::Result<()> {

@@ -1,24 +1,34 @@
-//! The agent: runs on a GPU host, reads its real metrics, and answers the probes and challenges of the committee that
-//! judges its container in the current epoch. It registers nothing and holds no money.
-//!
-//! A request passes, in this order: a bound on connections and on their time, a bound on its size, a bound on requests in
-//! flight, the envelope's checks against cluster, program, container and epoch, the committee as the chain has it, the
-//! signature, the replay record. Only then anything is measured or computed.
+//! The agent: runs on a GPU host, reads its real metrics, answers the probes of the committee that judges its container, proves
+//! its devices at every beacon, follows its leases, and keeps tenants away from hardware that is about to fail them. It
+//! registers nothing and holds no money beyond fees.
 //!
 //! | room | does |
 //! |---|---|
-//! | [`chain`] | what the agent needs to know of the chain, as a trait; [`onchain`] asks a node |
-//! | [`admission`] | who may ask: the committee's cache and the record of nonces |
-//! | [`prover`] | one capacity challenge at a time, and the products kept for their openings |
-//! | [`server`] | the HTTP interface |
-//! | [`daemon`] | start, readiness and ordered shutdown |
+//! | [`chain`] | what the agent needs to know of the chain and does there, as traits; [`onchain`] is a node of it |
+//! | [`admission`], [`limit`] | who may ask what, how often, and each message once |
+//! | [`beacon`] | which slots are beacons; computing them, and keeping the proofs to be opened |
+//! | [`challenge`] | the single product that a checker may ask for at any time |
+//! | [`faults`] | what is wrong with the hardware, and until when it counts |
+//! | [`leases`] | what is to be done about the container's lease; [`leases::Workloads`] is who does it |
+//! | [`offer`] | endpoint, price and accepting on chain, in step with settings and hardware |
+//! | [`selfcheck`] | whether everything around it is as it must be, and what to do when not |
+//! | [`server`], [`metrics`] | the HTTP interface; what is counted |
+//! | [`daemon`] | start, the tasks, ordered shutdown |
 
 pub mod admission;
+pub mod beacon;
 pub mod chain;
+pub mod challenge;
 pub mod daemon;
+pub mod faults;
+pub mod leases;
+pub mod limit;
 mod listen;
+pub mod metrics;
+pub mod offer;
 pub mod onchain;
-pub mod prover;
-pub mod readiness;
+pub mod retry;
+pub mod selfcheck;
 pub mod server;
 pub mod settings;
+pub mod state;

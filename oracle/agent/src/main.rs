@@ -1,23 +1,36 @@
-//! `datagalax-agent`: settings, logs, exit status; the rest is in the library.
+//! `datagalax-agent`: settings, keys, exit status; the rest is in the library.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use datagalax_agent::{
     daemon::{Parts, run},
-    onchain::OnChain,
-    settings::Settings,
+    faults::fitness::Policy,
+    leases::{NoRuntime, Workloads},
+    metrics::Metrics,
+    offer::Wanted,
+    onchain::{OnChain, OnChainActs},
+    settings::{Leases, Settings},
+    state::StateDir,
 };
-use datagalax_gpu::{HostProbe, Probe};
-use datagalax_service::{Ended, signals};
-use tokio::net::TcpListener;
+use datagalax_client::{
+    Pipeline, Reader, keys,
+    pipeline::{self, DirectoryStore},
+    rpc::{HttpRpc, Rpc},
+};
+use datagalax_gpu::{HostProbe, Probe, backend};
+use datagalax_service::{Ended, Service, http};
+use solana_keypair::Keypair;
+use solana_signer::Signer;
+
+/// How often the hardware is looked at.
+const INSPECT_EVERY: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    datagalax_service::run("datagalax-agent", |settings: &Settings| &settings.log, start).await
+    datagalax_service::serve(start).await
 }
 
-async fn start(settings: Settings) -> Result<(), Ended> {
+async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ended> {
     let probe = HostProbe::open(datagalax_gpu::Settings {
         agent_version: env!("CARGO_PKG_VERSION").into(),
         gpus: !settings.no_gpu,
@@ -29,22 +42,48 @@ async fn start(settings: Settings) -> Result<(), Ended> {
         return Ok(());
     }
     // The parser requires both unless only the fingerprint is asked for.
-    let (Some(keypair), Some(container)) = (settings.keypair, settings.container) else {
+    let (Some(keypair), Some(container)) = (&settings.keypair, settings.container) else {
         return Err(Ended::Settings(anyhow::anyhow!("--keypair and --container are required")));
     };
-    let key = datagalax_client::keys::load(&keypair).map_err(Ended::settings)?;
-    let stop = signals()?;
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("cannot listen on {}: end what uses the port, or choose another by --listen", settings.listen)
-    })?;
-    tracing::info!(listen = %settings.listen, rpc = settings.rpc, "agent started");
+    let key = keys::load(keypair).map_err(Ended::settings)?;
+    let provider = settings.provider_keypair.as_deref().map(keys::load).transpose().map_err(Ended::settings)?;
+    let state = Arc::new(StateDir::open(&settings.state_dir).map_err(Ended::settings)?);
+    let listener = http::listen(settings.listen, "--listen").await?;
+    tracing::info!(listen = %settings.listen, rpc = ?settings.rpc, operator = %key.pubkey(), "agent started");
+
+    let first = settings.rpc.first().ok_or_else(|| Ended::Settings(anyhow::anyhow!("--rpc names no node")))?;
+    let ws = settings.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(first));
+    let rpc: Arc<dyn Rpc> = Arc::new(HttpRpc::new(first, Some(&ws)));
+    let pipeline = |key: Keypair, name: &str| {
+        let store = DirectoryStore::open(&state.folder().join("pending").join(name)).map_err(Ended::settings)?;
+        let sending = pipeline::Settings { priority_fee: settings.priority_fee, ..pipeline::Settings::default() };
+        Ok::<_, Ended>(Pipeline::new(rpc.clone(), Arc::new(key), Arc::new(store), sending))
+    };
+    let operator = pipeline(key.insecure_clone(), "operator")?;
+    let provider = provider.map(|key| pipeline(key, "provider")).transpose()?;
+    let (gpus, threads) = (probe.hardware_class() != "cpu", settings.threads);
+    let every = std::thread::available_parallelism().ok();
+    let threads = threads.or(every).unwrap_or(std::num::NonZeroUsize::MIN);
     let parts = Parts {
         key,
         container,
         probe: Arc::new(probe),
-        chain: Arc::new(OnChain::new(&settings.rpc, settings.ws.as_deref())),
-        threads: settings.threads,
+        devices: Arc::new(move || backend::open_all(gpus, threads)),
+        chain: Arc::new(OnChain::new(rpc.clone(), Some(ws))),
+        act: Arc::new(OnChainActs::new(Reader::new(rpc.clone()), operator, provider)),
+        workloads: match settings.leases {
+            Leases::Serve => Some(Arc::new(NoRuntime) as Arc<dyn Workloads>),
+            Leases::Leave => None,
+        },
+        state: state.clone(),
+        threads,
+        proof_memory: settings.proof_memory << 20,
+        wanted: Wanted { endpoint: settings.endpoint, price_per_hour: settings.price_per_hour },
+        policy: Policy { quiet: settings.fault_quiet, back: settings.fault_return, hottest: settings.max_temperature },
+        inspect_every: INSPECT_EVERY,
+        clear_faults: settings.clear_faults,
+        check_endpoint: !settings.no_endpoint_check,
         start_timeout: Duration::from_secs(settings.start_timeout),
     };
-    Ok(run(parts, listener, stop).await?)
+    Ok(run(parts, listener, service).await?)
 }

@@ -1,33 +1,61 @@
-//! [`Chain`] through a node of the cluster.
+//! [`Chain`] and [`Act`] through nodes of the cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use datagalax::state::{Checker, Container, Epoch, GpuClass, Lease as LeaseAccount};
 use datagalax_client::{
-    Address, Reader, addresses,
+    Address, Pipeline, Reader, addresses,
     clock::read_clock,
-    rpc::{HttpRpc, Rpc},
+    instructions::{self, UpdateContainerArgs},
+    rpc::{Changes, Rpc},
+    slots::{SlotError, SlotWatch},
+};
+use datagalax_gpu::{
+    ask::{self, Ask},
+    beacon::Slot,
 };
 use futures_util::{FutureExt, future::BoxFuture, try_join};
 use solana_pubkey::Pubkey;
 
-use crate::chain::{Chain, ChainError, Cluster, Committee, Registration};
+use crate::chain::{
+    Act, Chain, ChainError, Cluster, Committee, Lease, Offer, Phase, Registration, SeenSlot, Slots, SlotsError, Wake,
+};
 
-/// The chain as one node shows it.
+/// How far back slots are told at start: longer than any beacon may be answered. Each costs the node one question.
+const SLOTS_BACK: u64 = 300;
+/// How often a slot whose time no node knows is asked for before it is left out.
+const TIMELESS: u32 = 5;
+
+/// The chain as its nodes show it.
 pub struct OnChain {
     rpc: Arc<dyn Rpc>,
+    ws: Option<String>,
     reader: Reader,
 }
 
 impl OnChain {
-    /// Asks this node. Nothing is asked yet.
-    pub fn new(rpc: &str, ws: Option<&str>) -> Self {
-        let rpc: Arc<dyn Rpc> = Arc::new(HttpRpc::new(rpc, ws));
-        Self { reader: Reader::new(rpc.clone()), rpc }
+    /// Asks these nodes; notifications come over `ws`. Nothing is asked yet.
+    pub fn new(rpc: Arc<dyn Rpc>, ws: Option<String>) -> Self {
+        Self { reader: Reader::new(rpc.clone()), rpc, ws }
+    }
+
+    async fn class(&self, id: u16) -> Result<Option<Box<GpuClass>>, ChainError> {
+        self.reader.find::<GpuClass>(&addresses::class(id)).await.map_err(failed)
     }
 }
 
 fn failed(error: impl std::fmt::Display) -> ChainError {
     ChainError(error.to_string())
+}
+
+fn lease_of(address: Pubkey, lease: &LeaseAccount) -> Lease {
+    let phase = match lease.status {
+        LeaseAccount::OPEN => Phase::Open,
+        LeaseAccount::STARTED => Phase::Started,
+        _ => Phase::Ended,
+    };
+    let (user, start_by, end) = (lease.user, lease.start_by, lease.end());
+    Lease { address, user, phase, start_by, end, workload_hash: lease.workload_hash }
 }
 
 impl Chain for OnChain {
@@ -39,42 +67,215 @@ impl Chain for OnChain {
         .boxed()
     }
 
+    fn time(&self) -> BoxFuture<'_, Result<i64, ChainError>> {
+        async { Ok(read_clock(self.rpc.as_ref()).await.map_err(failed)?.unix_timestamp) }.boxed()
+    }
+
     fn registration(&self, container: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, ChainError>> {
         async move {
-            let found = self.reader.find::<datagalax::state::Container>(&container).await.map_err(failed)?;
-            Ok(found.map(|container| Registration {
-                block: container.block,
-                row: container.row,
-                operator: container.operator,
-                fingerprint: container.fingerprint,
-                endpoint: container.endpoint().to_owned(),
+            let Some(account) = self.reader.find::<Container>(&container).await.map_err(failed)? else { return Ok(None) };
+            let class = self.class(account.class).await?;
+            let class = class.ok_or_else(|| failed(format!("there is no class {} on chain", account.class)))?;
+            let lease = if account.lease == Address::default() { None } else { self.lease(account.lease).await? };
+            Ok(Some(Registration {
+                block: account.block,
+                row: account.row,
+                gpus: account.gpus,
+                class: account.class,
+                minimum_memory: class.terms.minimum_vram,
+                provider: account.provider,
+                operator: account.operator,
+                fingerprint: account.fingerprint,
+                offer: Offer {
+                    endpoint: account.endpoint().to_owned(),
+                    price_per_hour: account.price_per_hour,
+                    accepting: account.accepting == 1,
+                    minimum_lease: account.minimum_lease,
+                    spec_hash: account.spec_hash,
+                },
+                lease: lease.filter(|lease| lease.phase != Phase::Ended),
             }))
         }
         .boxed()
     }
 
-    fn committee(&self, block: u32) -> BoxFuture<'_, Result<Committee, ChainError>> {
+    fn committee<'a>(&'a self, registration: &'a Registration) -> BoxFuture<'a, Result<Committee, ChainError>> {
         async move {
-            let (network, clock, block) = try_join!(
+            let (network, clock, block, classes) = try_join!(
                 async { self.reader.network().await.map_err(failed) },
                 async { read_clock(self.rpc.as_ref()).await.map_err(failed) },
-                async { self.reader.block(block).await.map_err(failed) },
+                async { self.reader.block(registration.block).await.map_err(failed) },
+                async { self.reader.classes().await.map_err(failed) },
             )?;
             let now = clock.unix_timestamp;
-            let epoch = network.epoch_at(now).map_err(|_| failed("the network's first epoch has not begun"))?;
-            let (_, end) = network.bounds(epoch);
+            let number = network.epoch_at(now).map_err(|_| failed("the network's first epoch has not begun"))?;
+            let (_, end) = network.bounds(number);
             let remaining = u32::try_from(end.saturating_sub(now)).unwrap_or(0);
             // Not seated yet is no error: the epoch may have begun a moment ago.
-            let seats = block.lane(epoch).map(|lane| lane.committee.as_slice()).unwrap_or_default();
+            let seats = block.lane(number).map(|lane| lane.committee.as_slice()).unwrap_or_default();
             let seated: Vec<_> = seats.iter().filter(|seat| seat.is_filled()).collect();
             let checkers: Vec<Address> = seated.iter().map(|seat| addresses::checker(seat.checker)).collect();
-            let checkers = self.reader.many::<datagalax::state::Checker>(&checkers).await.map_err(failed)?;
+            let (checkers, epoch) =
+                try_join!(async { self.reader.many::<Checker>(&checkers).await.map_err(failed) }, async {
+                    self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(failed)
+                },)?;
             // A seat's operator is copied by its first commit; a key changed after that leaves two that may ask.
             let copied = seated.iter().map(|seat| seat.operator).filter(|key| *key != Address::default());
             let mut operators: Vec<Pubkey> = copied.chain(checkers.into_iter().flatten().map(|c| c.operator)).collect();
             operators.sort_unstable();
             operators.dedup();
-            Ok(Committee { epoch, operators, remaining })
+
+            let drawn = epoch.filter(|epoch| epoch.status == Epoch::DRAWN);
+            let terms: Vec<_> = classes.iter().map(|class| class.terms).collect();
+            let beacons = drawn.map(|epoch| ask::watch(&network, &epoch, &terms));
+            let own = classes.iter().find(|class| class.id == registration.class);
+            let leased = ask::is_leased(&block.rows[usize::from(registration.row)], number);
+            let ask = own
+                .ok_or_else(|| format!("there is no class {} on chain", registration.class))
+                .and_then(|class| Ask::of(&class.terms, registration.gpus, leased).map_err(|error| error.to_string()));
+            Ok(Committee { epoch: number, operators, remaining, beacons, ask })
+        }
+        .boxed()
+    }
+
+    fn lease(&self, address: Pubkey) -> BoxFuture<'_, Result<Option<Lease>, ChainError>> {
+        async move {
+            let found = self.reader.find::<LeaseAccount>(&address).await.map_err(failed)?;
+            Ok(found.map(|lease| lease_of(address, &lease)))
+        }
+        .boxed()
+    }
+
+    fn slots(&self) -> Box<dyn Slots> {
+        Box::new(NodeSlots { rpc: self.rpc.clone(), ws: self.ws.clone(), watch: None, timeless: 0 })
+    }
+
+    fn changes(&self, container: Pubkey) -> Box<dyn Wake> {
+        Box::new(NodeChanges(self.ws.as_deref().map(|ws| Changes::watch(ws, vec![container]))))
+    }
+}
+
+struct NodeChanges(Option<Changes>);
+
+impl Wake for NodeChanges {
+    fn next(&mut self, longest: Duration) -> BoxFuture<'_, ()> {
+        async move {
+            match &mut self.0 {
+                Some(changes) => drop(changes.next(longest).await),
+                None => tokio::time::sleep(longest).await,
+            }
+        }
+        .boxed()
+    }
+}
+
+struct NodeSlots {
+    rpc: Arc<dyn Rpc>,
+    ws: Option<String>,
+    watch: Option<SlotWatch>,
+    timeless: u32,
+}
+
+impl Slots for NodeSlots {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<SeenSlot>, SlotsError>> {
+        async move {
+            let watch = match &mut self.watch {
+                Some(watch) => watch,
+                None => {
+                    let now = read_clock(self.rpc.as_ref()).await.map_err(|error| SlotsError::Trouble(error.to_string()))?;
+                    let after = now.slot.saturating_sub(SLOTS_BACK);
+                    self.watch.insert(SlotWatch::new(self.rpc.clone(), self.ws.as_deref(), Some(after)))
+                }
+            };
+            let slot = |seen: datagalax_client::slots::SeenSlot| SeenSlot {
+                slot: Slot { number: seen.number, hash: seen.hash, time: seen.time },
+                seen: seen.seen,
+            };
+            match watch.next().await {
+                Ok(slots) => {
+                    self.timeless = 0;
+                    Ok(slots.into_iter().map(slot).collect())
+                }
+                Err(SlotError::Dropped { slot, .. }) => Err(SlotsError::Undone { from: slot }),
+                Err(error) => {
+                    if let SlotError::NoTime { slot, .. } = error {
+                        self.timeless += 1;
+                        if self.timeless >= TIMELESS {
+                            self.timeless = 0;
+                            watch.pass(slot);
+                        }
+                    }
+                    Err(SlotsError::Trouble(error.to_string()))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// What the agent does, with its keys.
+pub struct OnChainActs {
+    reader: Reader,
+    /// Paid and signed by the container's operator.
+    operator: Pipeline,
+    /// Paid and signed by the provider's operator.
+    provider: Option<Pipeline>,
+}
+
+impl OnChainActs {
+    /// Acts by these pipelines, whose payers are the signing keys.
+    pub fn new(reader: Reader, operator: Pipeline, provider: Option<Pipeline>) -> Self {
+        Self { reader, operator, provider }
+    }
+}
+
+impl Act for OnChainActs {
+    fn reject(&self, lease: Pubkey, code: u16) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            let account = self.reader.get::<LeaseAccount>(&lease).await.map_err(failed)?;
+            let reject = instructions::reject_lease(&self.operator.payer(), &lease, &account, code);
+            self.operator.send("reject the lease", &[reject], &[]).await.map_err(failed).map(drop)
+        }
+        .boxed()
+    }
+
+    fn start(&self, lease: Pubkey) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            let account = self.reader.get::<LeaseAccount>(&lease).await.map_err(failed)?;
+            let start = instructions::start_lease(&self.operator.payer(), &lease, &account);
+            self.operator.send("start the lease", &[start], &[]).await.map_err(failed).map(drop)
+        }
+        .boxed()
+    }
+
+    fn offer<'a>(&'a self, container: Pubkey, offer: &'a Offer) -> BoxFuture<'a, Result<(), ChainError>> {
+        async move {
+            let provider = self.provider.as_ref().ok_or_else(|| failed("there is no --provider-keypair"))?;
+            let account = self.reader.container(&container).await.map_err(failed)?;
+            let args = UpdateContainerArgs {
+                // What the agent does not keep stays as it is now, not as it was when the change was decided on.
+                spec_hash: account.spec_hash,
+                price_per_hour: offer.price_per_hour,
+                minimum_lease: account.minimum_lease,
+                accepting: u8::from(offer.accepting),
+                endpoint: offer.endpoint.clone(),
+            };
+            let update = instructions::update_container(&provider.payer(), account.provider, &container, args);
+            provider.send("update the container", &[update], &[]).await.map_err(failed).map(drop)
+        }
+        .boxed()
+    }
+
+    fn can_offer(&self) -> bool {
+        self.provider.is_some()
+    }
+
+    fn resolve(&self) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            for pipeline in [Some(&self.operator), self.provider.as_ref()].into_iter().flatten() {
+                pipeline.resolve_pending().await.map_err(failed)?;
+            }
+            Ok(())
         }
         .boxed()
     }

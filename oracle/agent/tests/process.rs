@@ -12,8 +12,10 @@ use tempfile::NamedTempFile;
 const CONTAINER: &str = "4sDyD42qEWjcXGY9ySnwu655GNcBEHchW3VDXdrvEiMt";
 
 fn agent(arguments: &[&str]) -> Output {
-    // No setting of the environment the tests run in may leak in.
-    Command::new(env!("CARGO_BIN_EXE_datagalax-agent")).args(arguments).env_clear().output().unwrap()
+    // What it keeps by default lies in the working folder; no setting of the environment the tests run in may leak in.
+    let folder = tempfile::tempdir().unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_datagalax-agent"));
+    agent.args(arguments).env_clear().current_dir(folder.path()).output().unwrap()
 }
 
 #[track_caller]
@@ -64,6 +66,30 @@ fn a_port_that_is_taken_ends_it_with_the_reason() {
     let (good, address) = (good_keypair(), taken.local_addr().unwrap().to_string());
     let keypair = good.path().to_str().unwrap();
     ends(&["--keypair", keypair, "--container", CONTAINER, "--listen", &address], 1, &["cannot listen on", "--listen"]);
+}
+
+#[test]
+fn what_it_would_do_to_the_chain_is_checked_first() {
+    let good = good_keypair();
+    let good = ["--keypair", good.path().to_str().unwrap(), "--container", CONTAINER];
+    let with = |more: &[&'static str]| [good.as_slice(), more].concat();
+    ends(&with(&["--endpoint", "host.example"]), 64, &["--endpoint", "https://host:port"]);
+    ends(&with(&["--price-per-hour", "1e9"]), 64, &["--price-per-hour", "is not an amount"]);
+    ends(&with(&["--provider-keypair", "/nonexistent"]), 64, &["no keypair file at /nonexistent"]);
+    ends(&with(&["--state-dir", "/proc/agent"]), 64, &["--state-dir", "/proc/agent"]);
+    ends(&with(&["--max-temperature", "500"]), 64, &["--max-temperature"]);
+}
+
+#[test]
+fn settings_and_metrics_are_printed() {
+    let printed = |flag| String::from_utf8(agent(&[flag]).stdout).unwrap();
+    let settings = printed("--print-settings");
+    assert!(["provider-keypair", "state-dir", "fault-quiet"].iter().all(|name| settings.contains(name)), "{settings}");
+    let metrics = printed("--print-metrics");
+    assert!(
+        ["datagalax_agent_beacons_total", "datagalax_agent_faults"].iter().all(|name| metrics.contains(name)),
+        "{metrics}"
+    );
 }
 
 #[test]

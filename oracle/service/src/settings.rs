@@ -222,7 +222,8 @@ fn from_file(command: &Command, path: &Path) -> Result<FromFile, Refusal> {
             Value::String(text) => Ok(format!("--{name}={text}").into()),
             Value::Integer(number) => Ok(format!("--{name}={number}").into()),
             Value::Float(number) => Ok(format!("--{name}={number}").into()),
-            other => Err(wrong(other.type_str(), "a string or a number")),
+            Value::Boolean(truth) => Ok(format!("--{name}={truth}").into()),
+            other => Err(wrong(other.type_str(), "a string, a number, true or false")),
         };
         let arguments = match (argument.get_action(), &value) {
             (ArgAction::SetTrue, Value::Boolean(true)) => vec![format!("--{name}").into()],
@@ -249,7 +250,7 @@ fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|argument| argument.get_long() == Some(name))
 }
 
-/// Whether the command line has the option. Exact, as no option of a daemon takes a value that starts with a dash.
+/// Whether the command line has the option. Exact, as no option of a daemon takes a value that starts with two dashes.
 pub(crate) fn is_given(arguments: &[OsString], name: &str) -> bool {
     let flag = format!("--{name}");
     let with_value = format!("{flag}=");
@@ -277,7 +278,9 @@ fn describe(command: &Command) -> String {
         let Some(name) = argument.get_long() else { continue };
         text.push('\n');
         let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
-        for line in help.lines() {
+        // clap takes the last full stop away.
+        let stop = if help.is_empty() || help.ends_with(['.', '!', ':']) { "" } else { "." };
+        for line in format!("{help}{stop}").lines() {
             wrap(&mut text, line);
         }
         let many = matches!(argument.get_action(), ArgAction::Append);
@@ -337,6 +340,7 @@ mod tests {
     use std::fs;
 
     use clap::ValueEnum;
+    use proptest::prelude::*;
     use tempfile::NamedTempFile;
 
     use super::*;
@@ -435,8 +439,9 @@ mod tests {
         assert!(text.contains("1001") && text.contains("--probes came from the command line"), "{text}");
         for (content, parts) in [
             ("probes = [1, 2]", ["--probes", "one value"]),
+            ("probes = true", ["'true'", "--probes"]),
             ("no-gpu = 'yes'", ["--no-gpu", "true or false"]),
-            ("rpc = { a = 1 }", ["--rpc", "a string or a number"]),
+            ("rpc = { a = 1 }", ["--rpc", "a string, a number"]),
             ("probes = ", ["no TOML", "--config"]),
         ] {
             let bad = file(content);
@@ -474,6 +479,24 @@ mod tests {
             format!("{:?}", Sample { shared: Shared { config: None, ..read.shared }, ..read }),
             format!("{:?}", parse(&["--keypair", "/k"]).unwrap())
         );
+    }
+
+    proptest! {
+        /// Whatever is in the file: settings, or a refusal that names the file or an option.
+        #[test]
+        fn no_file_panics(name in "[a-z-]{0,12}|rpc|probes|no-gpu|register|grace", value in "[ -~]{0,20}|[0-9]{1,20}|'[^']{0,9}'|true") {
+            let content = format!("{name} = {value}\n");
+            let file = file(&content);
+            let path = file.path().to_str().unwrap();
+            match parse(&["--keypair", "/k", "--config", path]) {
+                Ok(_) => {}
+                Err(Stopped::Refused(refusal)) => {
+                    let text = refusal.to_string();
+                    prop_assert!(text.contains(path) || text.contains("--"), "{content}{text}");
+                }
+                Err(Stopped::Printed(text)) => prop_assert!(false, "{content} printed {text}"),
+            }
+        }
     }
 
     #[test]

@@ -239,6 +239,9 @@ impl Deployment {
             ("--keypair", keys.host_path.display().to_string()),
             ("--container", container.to_string()),
             ("--listen", format!("127.0.0.1:{}", settings.agent_port)),
+            ("--state-dir", workdir.path().join("agent").display().to_string()),
+            // The tests start leases by hand, in the host's name.
+            ("--leases", "leave".to_owned()),
         ];
         if let Some(path) = &machine_id {
             arguments.push(("--machine-id", path.display().to_string()));

@@ -24,7 +24,7 @@ pub mod walk;
 use datagalax_protocol::{Digest, Workload};
 use sha2::{Digest as _, Sha256};
 
-pub use plan::{Demand, Limits, PlanError, Schedule};
+pub use plan::{Demand, Limits, PlanError, Schedule, kept_memory};
 pub(crate) use plan::{PANEL, device_memory};
 pub use prove::{Proof, ProveError, prove};
 pub use sample::{SampleError, Spread, draw, verify};

@@ -168,15 +168,20 @@ impl Limits {
         if asked > self.device_memory {
             return Err(PlanError::TooMuchDeviceMemory { asked, allowed: self.device_memory });
         }
-        // A digest and two tree nodes for each row, a state and two nodes for each walker.
-        let rows = 96 * u64::from(workload.size.rows) * u64::from(workload.passes);
-        let device = rows.saturating_add(72 * u64::from(workload.walkers));
-        let asked = device.saturating_mul(u64::from(workload.devices));
+        let asked = kept_memory(workload);
         if asked > self.host_memory {
             return Err(PlanError::TooMuchHostMemory { asked, allowed: self.host_memory });
         }
         Ok(())
     }
+}
+
+/// Bytes of the host's memory that a proof of this workload takes as long as it is kept to be opened.
+pub fn kept_memory(workload: &Workload) -> u64 {
+    // A digest and two tree nodes for each row, a state and two nodes for each walker.
+    let rows = 96 * u64::from(workload.size.rows) * u64::from(workload.passes);
+    let device = rows.saturating_add(72 * u64::from(workload.walkers));
+    device.saturating_mul(u64::from(workload.devices))
 }
 
 /// Bytes that a product of this size takes of a device, with everything around it.

@@ -1,0 +1,147 @@
+//! What the agent keeps on disk: small records, each a file that is replaced as a whole.
+//!
+//! | record | what for |
+//! |---|---|
+//! | `roots.json` | the roots it signed, so that it never signs another for the same beacon ([`crate::beacon`]) |
+//! | `faults.json` | the faults that keep tenants away, and whether it was this agent that closed the container |
+//! | `pending/` | transactions on their way ([`datagalax_client::pipeline::DirectoryStore`]) |
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// Largest record that is read, in bytes: a hundred times what the agent ever writes.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// Why the state cannot be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The file system refuses.
+    #[error("{path} cannot be used ({error}): --state-dir must be a folder that this process may write to", path = .path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another agent works with it.
+    #[error("another agent works with {path}: end it, or give this one a --state-dir of its own", path = .0.display())]
+    Taken(PathBuf),
+    /// A record is damaged, or of another release.
+    #[error("{path} is damaged ({reason}): move it away if its content may be forgotten", path = .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The folder. One process at a time works with it.
+#[derive(Debug)]
+pub struct StateDir {
+    folder: PathBuf,
+    /// Locked as long as this lives; the system unlocks it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Opens the folder, and creates it (mode 0700) when it is missing.
+    ///
+    /// # Errors
+    /// It cannot be written to, or another process works with it.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let failed = |error| StateError::Io { path: folder.to_owned(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let path = folder.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::Taken(folder.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads a record; the default when it was never written.
+    ///
+    /// # Errors
+    /// It cannot be read or is damaged. It is never replaced by an empty one by itself: what it protects would be lost.
+    pub fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StateError> {
+        let path = self.path(name);
+        let failed = |error| StateError::Io { path: path.clone(), error };
+        let damaged = |reason: String| StateError::Damaged { path: path.clone(), reason };
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+            Err(error) => return Err(failed(error)),
+            Ok(metadata) if metadata.len() > MAX_RECORD => return Err(damaged(format!("{} bytes", metadata.len()))),
+            Ok(_) => {}
+        }
+        let bytes = fs::read(&path).map_err(failed)?;
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Replaces a record. On return it is on the disk; a crash before that leaves the old one.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), StateError> {
+        let path = self.path(name);
+        let partial = path.with_extension("partial");
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            file.write_all(&serde_json::to_vec(record)?)?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)?;
+            // The new name is safe once the folder is.
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|error| StateError::Io { path: path.clone(), error })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension("json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_damage_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("new/state");
+        let state = StateDir::open(&folder).unwrap();
+        assert_eq!(state.read::<Vec<u32>>("roots").unwrap(), Vec::<u32>::new());
+        state.write("roots", &vec![1, 2]).unwrap();
+        assert_eq!(state.read::<Vec<u32>>("roots").unwrap(), [1, 2]);
+        fs::write(folder.join("roots.json"), b"[1, 2").unwrap();
+        let damaged = state.read::<Vec<u32>>("roots").unwrap_err();
+        assert!(matches!(damaged, StateError::Damaged { .. }) && damaged.to_string().contains("roots.json"), "{damaged}");
+        File::create(folder.join("roots.json")).unwrap().set_len(MAX_RECORD + 1).unwrap();
+        assert!(matches!(state.read::<Vec<u32>>("roots"), Err(StateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateDir::open(folder.path()).unwrap();
+        assert!(matches!(StateDir::open(folder.path()), Err(StateError::Taken(_))));
+        drop(first);
+        StateDir::open(folder.path()).unwrap();
+        let file = folder.path().join("file");
+        File::create(&file).unwrap();
+        assert!(matches!(StateDir::open(&file), Err(StateError::Io { .. })));
+    }
+}
