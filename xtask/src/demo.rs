@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{localnet, program, progress::Steps, setup, workspace};
 
-/// The packages whose programs the demo starts, and its own.
-pub const PACKAGES: [&str; 5] =
-    ["datagalax-agent", "datagalax-checker", "datagalax-keeper", "datagalax-cli", "datagalax-e2e"];
+/// The packages whose programs the demo and the end-to-end tests start, and the demo's own.
+pub const PACKAGES: [&str; 6] =
+    ["datagalax-agent", "datagalax-checker", "datagalax-keeper", "datagalax-relay", "datagalax-cli", "datagalax-e2e"];
 
 /// Builds everything and runs the demo with the arguments.
 pub fn run(args: &[String]) -> Result<()> {

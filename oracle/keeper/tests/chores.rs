@@ -40,14 +40,12 @@ fn view(row: Row) -> ChainView {
     ChainView {
         network,
         slot: 0,
-        now: NOW,
         epoch: Some(epoch),
         blocks: vec![BlockHead::of(&block)],
         chores,
         others: vec![],
         keeper: None,
         claim_from: None,
-        balance: 1_000_000_000,
     }
 }
 

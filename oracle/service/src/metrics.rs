@@ -121,6 +121,11 @@ macro_rules! metrics {
             fn register(registry: &mut $crate::metrics::Registry) -> Self {
                 $(
                     let $field: $kind = $crate::metrics!(@make $($make)?);
+                    {
+                        #[allow(unused_imports, reason = "one of them is used, by the field's type")]
+                        use $crate::metrics::start::{Each as _, Nothing as _};
+                        (&$field).start();
+                    }
                     let name = concat!($prefix, "_", stringify!($field));
                     registry.register(name, $crate::metrics::help(concat!($($help),+)), $field.clone());
                 )*
@@ -150,13 +155,17 @@ macro_rules! label {
         $vis enum $name { $($(#[$value_meta])* $variant),+ }
 
         impl $name {
-            /// All values, so that a series can be there before its first event.
+            /// All values.
             $vis const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The label's value.
             $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $value),+ }
             }
+        }
+
+        impl $crate::metrics::Label for $name {
+            const VALUES: &'static [Self] = Self::ALL;
         }
 
         impl $crate::metrics::EncodeLabelSet for $name {
@@ -171,6 +180,41 @@ macro_rules! label {
             }
         }
     };
+}
+
+/// A label all of whose values are known: their series are there from the start, at zero, as an increase from nothing to one is
+/// none to Prometheus. [`label!`](crate::label!) implements it.
+pub trait Label: Sized + 'static {
+    /// All of them.
+    const VALUES: &'static [Self];
+}
+
+/// Starts the series of a family, and nothing for what is none: the method of the trait that needs no further reference wins.
+#[doc(hidden)]
+pub mod start {
+    use std::hash::Hash;
+
+    use prometheus_client::metrics::family::{Family, MetricConstructor};
+
+    use super::Label;
+
+    pub trait Each {
+        fn start(&self);
+    }
+
+    impl<L: Label + Clone + Eq + Hash, M, C: MetricConstructor<M>> Each for Family<L, M, C> {
+        fn start(&self) {
+            for value in L::VALUES {
+                drop(self.get_or_create(value));
+            }
+        }
+    }
+
+    pub trait Nothing {
+        fn start(&self) {}
+    }
+
+    impl<T> Nothing for &T {}
 }
 
 /// A help text from doc comments: one line, without its last full stop, which the encoder adds.
@@ -376,6 +420,7 @@ mod tests {
         assert_eq!(served(&registry), declared);
         let text = encode(&registry);
         assert!(text.contains("datagalax_sample_answers_total{outcome=\"wrong\"} 2\n"), "{text}");
+        assert!(text.contains("datagalax_sample_answers_total{outcome=\"right\"} 0\n"), "{text}");
         assert!(text.contains("datagalax_sample_round_seconds_bucket{le=\"1.0\"} 1\n"), "{text}");
         assert_eq!(Outcome::ALL.iter().map(|o| o.as_str()).collect::<Vec<_>>(), ["right", "wrong"]);
     }
