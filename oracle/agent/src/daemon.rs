@@ -13,28 +13,32 @@ use datagalax_gpu::{
     beacon::Kind,
     capacity::{Limits, ProveError},
 };
-use datagalax_service::{Service, health::START};
+use datagalax_relay::{
+    Tunnel, name,
+    tunnel::{Identity, RelayAddress},
+};
+use datagalax_service::{Service, health::START, tls};
 use serde::{Deserialize, Serialize};
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 use solana_signer::Signer;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, oneshot},
     time::{self, Instant},
 };
 
 use crate::{
     admission::Admission,
     beacon::prover::{Cause, OpenDevices, Prover, Task, Unproven},
-    chain::{Act, Chain, Registration, SeenSlot, SlotsError},
+    chain::{Act, Chain, Cluster, Registration, SeenSlot, SlotsError},
     challenge,
     faults::{
         Fault,
         fitness::{Fitness, Policy, Record},
     },
     leases::{Follower, Workloads},
-    listen,
+    listen::{self, Entrances},
     metrics::Metrics,
     offer::{Keeper, Wanted},
     retry::Retry,
@@ -90,6 +94,8 @@ pub struct Parts {
     pub clear_faults: bool,
     /// Whether the registered endpoint is tried from here.
     pub check_endpoint: bool,
+    /// Relays to be reached through; none: only by the listener.
+    pub relays: Vec<RelayAddress>,
     /// How long to wait for chain and registration.
     pub start_timeout: Duration,
 }
@@ -112,6 +118,8 @@ struct Shared {
     closed: Mutex<bool>,
     /// Something happened that the follower of the chain should look at now.
     look: Notify,
+    /// The way to this host changed.
+    recheck: Notify,
 }
 
 /// Serves until the end is asked for, then ends requests in flight within a grace period.
@@ -147,20 +155,25 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         fitness: fitness.into(),
         closed: health.closed.into(),
         look: Notify::new(),
+        recheck: Notify::new(),
     };
-    let (stop_server, server_stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(listen::serve(listener, router(agent.clone()), async {
+    let (stop_server, server_stopped) = oneshot::channel::<()>();
+    let (open_tunnel, tunnel) = oneshot::channel();
+    let entrances = Entrances { listener, tls: tls::server(&agent.key), tunnel };
+    let server = tokio::spawn(listen::serve(entrances, router(agent.clone()), async {
         // An error means that the sender is gone, which is a reason to stop, too.
         server_stopped.await.ok();
     }));
     let work = async {
-        shared.start(parts.start_timeout).await?;
+        let cluster = shared.start(parts.start_timeout).await?;
+        let links = shared.relays(cluster, &parts.relays, open_tunnel);
         let follow = shared.follow(parts.workloads, parts.wanted);
         tokio::join!(
             shared.committee(),
             follow,
             shared.hardware(parts.inspect_every),
             shared.checks(parts.check_endpoint),
+            links,
             shared.beacons(),
             agent.prover.work(|trouble| shared.devices(trouble)),
         );
@@ -178,7 +191,7 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
 
 impl Shared {
     /// Finds the registration, and finds out what became of transactions that an earlier run left behind.
-    async fn start(&self, timeout: Duration) -> anyhow::Result<()> {
+    async fn start(&self, timeout: Duration) -> anyhow::Result<Cluster> {
         let (agent, deadline) = (&self.agent, Instant::now() + timeout);
         let (cluster, registration) = loop {
             let found = async {
@@ -203,7 +216,38 @@ impl Shared {
         tracing::info!(container = %agent.container, block, row, endpoint = registration.offer.endpoint, "registered; answering");
         agent.admission.get_or_init(|| Admission::new(self.chain.clone(), cluster, agent.container, registration));
         agent.health.started();
-        Ok(())
+        Ok(cluster)
+    }
+
+    /// Dials out to the relays, hands what they pass on to the server, and tells for ever whether they are connected.
+    async fn relays(&self, cluster: Cluster, relays: &[RelayAddress], server: oneshot::Sender<Tunnel>) {
+        if relays.is_empty() {
+            return;
+        }
+        let identity = Identity {
+            key: Arc::new(self.agent.key.insecure_clone()),
+            container: self.agent.container,
+            genesis_hash: cluster.genesis_hash,
+            program: cluster.program,
+        };
+        for relay in relays {
+            let (label, name) = (name::label(&self.agent.key.pubkey()), relay.name());
+            tracing::info!(endpoint = format!("https://{label}.{name}"), %relay, "reached through a relay, at its public port");
+        }
+        let tunnel = Tunnel::open(&identity, relays);
+        let mut links = tunnel.links();
+        if server.send(tunnel).is_err() {
+            // It has stopped, and so does everything else.
+            return;
+        }
+        loop {
+            let trouble = links.trouble();
+            if trouble.is_none() {
+                self.recheck.notify_one();
+            }
+            self.agent.health.set("relay", trouble);
+            links.changed().await;
+        }
     }
 
     fn admission(&self) -> &Admission {
@@ -451,15 +495,17 @@ impl Shared {
 
     /// Repeats the rest of the self-check for ever.
     async fn checks(&self, endpoint: bool) {
-        let http = reqwest::Client::builder().timeout(selfcheck::ENDPOINT_TIMEOUT).build();
         loop {
-            if endpoint && let Ok(http) = &http {
+            if endpoint {
                 let registered = self.admission().registration().offer.endpoint;
-                let answer = ask(http, &registered).await;
+                let answer = ask(&registered, &self.agent.key.pubkey()).await;
                 let reason = selfcheck::endpoint(&registered, &answer, &self.agent.container.to_string());
                 self.agent.health.set("endpoint", reason);
             }
-            time::sleep(CHECK_EVERY).await;
+            tokio::select! {
+                () = time::sleep(CHECK_EVERY) => {}
+                () = self.recheck.notified() => {}
+            }
         }
     }
 }
@@ -467,7 +513,10 @@ impl Shared {
 /// Most bytes read of what answers at the endpoint.
 const MAX_INFO: usize = 16 << 10;
 
-async fn ask(http: &reqwest::Client, endpoint: &str) -> Result<String, String> {
+/// As a checker asks: `https` only with the operator's own key.
+async fn ask(endpoint: &str, operator: &Pubkey) -> Result<String, String> {
+    let http = if endpoint.starts_with("https:") { tls::http(operator) } else { reqwest::Client::builder() };
+    let http = http.timeout(selfcheck::ENDPOINT_TIMEOUT).build().map_err(|error| error.to_string())?;
     let url = format!("{}/v1/info", endpoint.trim_end_matches('/'));
     let mut answer = http.get(url).send().await.map_err(|error| error.without_url().to_string())?;
     let mut body = Vec::new();

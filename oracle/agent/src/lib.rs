@@ -12,7 +12,7 @@
 //! | [`leases`] | what is to be done about the container's lease; [`leases::Workloads`] is who does it |
 //! | [`offer`] | endpoint, price and accepting on chain, in step with settings and hardware |
 //! | [`selfcheck`] | whether everything around it is as it must be, and what to do when not |
-//! | [`server`], [`metrics`] | the HTTP interface; what is counted |
+//! | [`server`], `listen`, [`metrics`] | the HTTP interface; its port, in the clear or pinned TLS, and the relays that lead to it; what is counted |
 //! | [`daemon`] | start, the tasks, ordered shutdown |
 
 pub mod admission;

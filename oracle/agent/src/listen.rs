@@ -1,24 +1,41 @@
 //! The accept loop, with bounds on what a stranger can hold open.
+//!
+//! One port speaks plain HTTP and TLS pinned to the operator key ([`datagalax_service::tls`]): a connection's first byte tells
+//! which, so that the endpoint on chain can change from one to the other at any time. What relays pass on is TLS only.
 
 use std::{
     collections::HashMap,
+    future, io,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use anyhow::Context;
 use axum::{Router, extract::Extension};
+use datagalax_relay::{Tunnel, tunnel::Passed};
+use futures_util::future::Either;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot, watch},
+    time,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// The first byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Most connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
-/// Longest wait for the head of a request, the first as well as each later one of the same connection.
+/// Longest wait for a connection's first byte and TLS handshake, and for the head of a request, the first as well as each
+/// later one of the same connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections of one address at a time; more are closed at once. A committee behind one address has room.
 const PER_ADDRESS: usize = 64;
@@ -77,24 +94,61 @@ impl Drop for Place {
     }
 }
 
+/// Where connections come in.
+pub(crate) struct Entrances {
+    /// This host's own port.
+    pub listener: TcpListener,
+    /// TLS that shows the operator key.
+    pub tls: Arc<ServerConfig>,
+    /// The relays' connections, once the registration is known that they ask for; never, without relays.
+    pub tunnel: oneshot::Receiver<Tunnel>,
+}
+
+/// A new connection.
+struct Arrival {
+    stream: TcpStream,
+    origin: Origin,
+    /// A relay passed it on.
+    relayed: bool,
+}
+
 /// Serves until `stop` resolves, then lets requests in flight finish within a grace period.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub(crate) async fn serve(entrances: Entrances, router: Router, stop: impl Future<Output = ()>) {
+    let Entrances { listener, tls, tunnel: mut coming } = entrances;
+    let (mut tunnel, mut expected): (Option<Tunnel>, bool) = (None, true);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let crowd = Crowd::default();
     let graceful = GracefulShutdown::new();
+    // Connections that have not begun to ask are not waited for.
+    let (serving, stopping) = watch::channel(());
     tokio::pin!(stop);
     loop {
-        let accept = async {
-            // Never closed, so a place always comes.
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
+        // Never closed, so a place always comes.
+        let place = tokio::select! {
             () = &mut stop => break,
-            accepted = accept => accepted,
+            place = places.clone().acquire_owned() => place,
         };
-        let (stream, origin) = match accepted {
-            Ok((stream, peer)) => (stream, Origin::of(peer.ip())),
+        let relayed = async {
+            match &mut tunnel {
+                Some(tunnel) => tunnel.accept().await,
+                None => future::pending().await,
+            }
+        };
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            opened = &mut coming, if expected => {
+                // Without a sender there are no relays.
+                expected = false;
+                tunnel = opened.ok();
+                continue;
+            }
+            accepted = listener.accept() => {
+                accepted.map(|(stream, peer)| Arrival { stream, origin: Origin::of(peer.ip()), relayed: false })
+            }
+            Passed { stream, client } = relayed => Ok(Arrival { stream, origin: Origin::of(client), relayed: true }),
+        };
+        let arrival = match accepted {
+            Ok(arrival) => arrival,
             Err(error) => {
                 // Mostly the process's limit of files: wait for connections to end instead of spinning.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -102,19 +156,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
                 continue;
             }
         };
-        let Some(among) = crowd.enter(origin) else {
-            tracing::debug!(?origin, "too many connections of one address");
+        let Some(among) = crowd.enter(arrival.origin) else {
+            tracing::debug!(origin = ?arrival.origin, "too many connections of one address");
             continue;
         };
-        let service = router.clone().layer(Extension(origin));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
+        let service = router.clone().layer(Extension(arrival.origin));
+        let (tls, watcher, stopping) = (TlsAcceptor::from(tls.clone()), graceful.watcher(), stopping.clone());
         tokio::spawn(async move {
-            match time::timeout(CONNECTION_LIFE, connection).await {
+            match time::timeout(CONNECTION_LIFE, connection(arrival, tls, service, watcher, stopping)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
                 Err(_) => tracing::debug!("connection outlived its time"),
@@ -122,10 +171,46 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             drop((place, among));
         });
     }
-    drop(listener);
+    drop((listener, tunnel, serving));
     if time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were cut off at shutdown");
     }
+}
+
+/// One connection, from its first byte to its last.
+async fn connection(
+    arrival: Arrival,
+    tls: TlsAcceptor,
+    service: Router,
+    watcher: Watcher,
+    mut stopping: watch::Receiver<()>,
+) -> anyhow::Result<()> {
+    let Arrival { stream, relayed, .. } = arrival;
+    stream.set_nodelay(true)?;
+    let begin = async {
+        let mut first = [0];
+        // A relay passes on nothing else, and nothing else that it sends is meant for anybody.
+        if relayed || (stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE) {
+            io::Result::Ok(Either::Left(tls.accept(stream).await?))
+        } else {
+            Ok(Either::Right(stream))
+        }
+    };
+    let http = || {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 * 1024);
+        http
+    };
+    let service = TowerToHyperService::new(service);
+    let begun = tokio::select! {
+        begun = time::timeout(HEADER_TIMEOUT, begin) => begun.context("no first byte or no TLS in time")??,
+        _ = stopping.changed() => return Ok(()),
+    };
+    match begun {
+        Either::Left(stream) => watcher.watch(http().serve_connection(TokioIo::new(stream), service)).await?,
+        Either::Right(stream) => watcher.watch(http().serve_connection(TokioIo::new(stream), service)).await?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
         inspect_every: INSPECT_EVERY,
         clear_faults: settings.clear_faults,
         check_endpoint: !settings.no_endpoint_check,
+        relays: settings.relay,
         start_timeout: Duration::from_secs(settings.start_timeout),
     };
     Ok(run(parts, listener, service).await?)

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum, value_parser};
 use datagalax_client::amount::parse_ath;
+use datagalax_relay::tunnel::RelayAddress;
 use datagalax_service::Shared;
 use solana_pubkey::Pubkey;
 
@@ -52,6 +53,10 @@ pub struct Settings {
     /// Where to listen. The endpoint registered on chain must lead here.
     #[arg(long, env = "DATAGALAX_AGENT_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Relay to dial out to, name:port, for a host that cannot be reached; several by commas or by repeating the option. The
+    /// endpoint is then https://<label>.<name>, the label being the operator key in base32; the log says it at start.
+    #[arg(long, env = "DATAGALAX_AGENT_RELAY", value_delimiter = ',', value_name = "NAME:PORT")]
+    pub relay: Vec<RelayAddress>,
     /// The endpoint that the chain is to have: where others reach this agent [default: what the chain has].
     #[arg(long, env = "DATAGALAX_AGENT_ENDPOINT", value_parser = endpoint, value_name = "URL")]
     pub endpoint: Option<String>,

@@ -27,6 +27,8 @@ pub struct ChainView {
     pub network: Box<Network>,
     /// Slot of the chain's clock.
     pub slot: u64,
+    /// The chain's clock, seconds.
+    pub now: i64,
     /// The epoch that the network advanced to last; `None` before the first.
     pub epoch: Option<Box<Epoch>>,
     /// Every block of full length, by index.
@@ -39,6 +41,8 @@ pub struct ChainView {
     pub keeper: Option<(Address, Box<Keeper>)>,
     /// From how much on its pay is withdrawn, base units; `None` when that is left to its owner.
     pub claim_from: Option<u64>,
+    /// Lamports of the fee payer.
+    pub balance: u64,
 }
 
 /// Containers, cases and leases that may want something done. Read seldom, and only as much as one keeper does at a time.

@@ -68,7 +68,7 @@ pub struct Conduct {
 }
 
 /// What a keeper tells of itself after each round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The chain's time, seconds; 0 before the first round.
     pub now: i64,
@@ -84,6 +84,14 @@ pub struct Seen {
     pub spent: u64,
     /// Whether that is as much as a day may cost.
     pub over_budget: bool,
+    /// Lamports of the fee payer.
+    pub balance: u64,
+    /// What this keeper is owed and ever earned, base units, if it has an account.
+    pub earned: Option<(u64, u64)>,
+    /// Other keepers at work.
+    pub others: usize,
+    /// Why the chain could not be read, while it cannot.
+    pub trouble: Option<String>,
 }
 
 /// An action on this keeper's mind.
@@ -168,10 +176,12 @@ impl<C: Chain> Keeper<C> {
                     if !std::mem::replace(&mut self.waiting_for_network, true) {
                         tracing::info!("{e}; waiting for it");
                     }
+                    self.seen.send_modify(|seen| seen.trouble = Some(e.to_string()));
                     Duration::from_secs(1)
                 }
                 Err(e) => {
                     tracing::warn!("reading the chain failed: {e}; trying again in {pause:?}");
+                    self.seen.send_modify(|seen| seen.trouble = Some(e.to_string()));
                     let next = (pause * 2).min(LONGEST_BLIND);
                     std::mem::replace(&mut pause, next)
                 }
@@ -284,6 +294,10 @@ impl<C: Chain> Keeper<C> {
             due: due.len(),
             spent,
             over_budget,
+            balance: view.balance,
+            earned: view.keeper.as_ref().map(|(_, keeper)| (keeper.due, keeper.earned)),
+            others: view.others.len(),
+            trouble: None,
         });
         if over_budget && !before.over_budget {
             tracing::warn!(

@@ -12,7 +12,10 @@ mod cluster;
 mod decide;
 pub mod heads;
 mod keeper;
+pub mod ledger;
+pub mod monitor;
 mod plan;
+pub mod report;
 pub mod turns;
 
 pub use chain::{Chain, Done, Failure, Outcome};

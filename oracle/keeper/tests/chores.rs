@@ -40,12 +40,14 @@ fn view(row: Row) -> ChainView {
     ChainView {
         network,
         slot: 0,
+        now: NOW,
         epoch: Some(epoch),
         blocks: vec![BlockHead::of(&block)],
         chores,
         others: vec![],
         keeper: None,
         claim_from: None,
+        balance: 1_000_000_000,
     }
 }
 

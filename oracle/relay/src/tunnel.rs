@@ -61,6 +61,13 @@ impl FromStr for RelayAddress {
     }
 }
 
+impl RelayAddress {
+    /// The relay's host name, lower case.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl fmt::Display for RelayAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.name, self.port)

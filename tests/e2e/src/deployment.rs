@@ -84,6 +84,8 @@ pub struct Deployment {
     pub agent: Daemon,
     /// The keeper's process.
     pub keeper: Daemon,
+    /// Further keepers.
+    pub more_keepers: Vec<Daemon>,
     localnet: Daemon,
 }
 
@@ -98,10 +100,11 @@ struct Keys {
     keeper: Keypair,
     keeper_path: PathBuf,
     checkers: Vec<(PathBuf, Arc<Keypair>)>,
+    more: Vec<Keypair>,
 }
 
 impl Keys {
-    fn create(workdir: &Workdir, checkers: u32) -> Result<Self> {
+    fn create(workdir: &Workdir, checkers: u32, more: &[String]) -> Result<Self> {
         let new = |name: &str| workdir.new_key(name);
         let (host_path, host) = new("container-operator")?;
         let (keeper_path, keeper) = new("keeper")?;
@@ -118,6 +121,7 @@ impl Keys {
             keeper,
             keeper_path,
             checkers,
+            more: more.iter().map(|name| Ok(new(name)?.1)).collect::<Result<_>>()?,
         })
     }
 
@@ -125,6 +129,7 @@ impl Keys {
     fn funded(&self) -> Vec<String> {
         let mut all = vec![&*self.authority, &*self.owner, &self.operator, &self.keeper];
         all.extend(self.checkers.iter().map(|(_, key)| &**key));
+        all.extend(&self.more);
         all.iter().map(|key| format!("{}=100", key.pubkey())).collect()
     }
 }
@@ -182,7 +187,7 @@ impl Deployment {
     pub async fn start(settings: Settings, progress: &dyn Progress) -> Result<Self> {
         settings.check()?;
         let workdir = Workdir::create()?;
-        let keys = Keys::create(&workdir, settings.checkers)?;
+        let keys = Keys::create(&workdir, settings.checkers, &settings.more_keys)?;
 
         progress.step("Starting a local Solana network with the program");
         let localnet = start_localnet(&settings, &workdir, &keys).await?;
@@ -229,7 +234,7 @@ impl Deployment {
         .await?;
 
         progress.step("Registering this machine as a container and starting its agent");
-        let container = chain.register_container(&hardware, &settings.agent_url()).await?;
+        let container = chain.register_container(&hardware, &settings.agent_endpoint()).await?;
         let mut arguments = vec![
             ("--keypair", keys.host_path.display().to_string()),
             ("--container", container.to_string()),
@@ -268,8 +273,20 @@ impl Deployment {
             checkers,
             agent,
             keeper,
+            more_keepers: Vec::new(),
             localnet,
         })
+    }
+
+    /// Starts a further keeper with the key of this name, one of [`Settings::more_keys`] that begins with `keeper-`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn add_keeper(&mut self, name: &str) -> Result<()> {
+        let key = self.workdir.path().join(format!("{name}.json"));
+        let arguments = [("--keypair", key.display().to_string())];
+        self.more_keepers.push(start_daemon(name, &self.settings, &self.workdir, &arguments)?);
+        Ok(())
     }
 
     /// Fails when a process that should run has ended.
@@ -283,7 +300,8 @@ impl Deployment {
     /// Everything that runs, last started first.
     fn daemons(&mut self) -> impl Iterator<Item = &mut Daemon> {
         let checkers = self.checkers.iter_mut().map(|c| &mut c.process);
-        checkers.chain([&mut self.agent, &mut self.keeper, &mut self.localnet])
+        let keepers = self.more_keepers.iter_mut();
+        checkers.chain(keepers).chain([&mut self.agent, &mut self.keeper, &mut self.localnet])
     }
 
     /// Stops everything that was started, last started first.
@@ -334,7 +352,8 @@ async fn start_localnet(settings: &Settings, workdir: &Workdir, keys: &Keys) -> 
 }
 
 fn start_daemon(name: &str, settings: &Settings, workdir: &Workdir, arguments: &[(&str, String)]) -> Result<Daemon> {
-    let mut all = vec!["--rpc".to_owned(), settings.rpc_url(), "--ws".to_owned(), settings.ws_url()];
+    let (rpc, ws) = settings.daemons_urls();
+    let mut all = vec!["--rpc".to_owned(), rpc, "--ws".to_owned(), ws];
     all.extend(arguments.iter().flat_map(|(option, value)| [(*option).to_owned(), value.clone()]));
     let binary = name.split('-').next().unwrap_or(name);
     Daemon::start(name, &settings.binaries.join(format!("datagalax-{binary}")), &all, workdir.path())

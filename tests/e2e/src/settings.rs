@@ -27,6 +27,21 @@ pub struct Settings {
     pub epoch_seconds: u32,
     /// Checkers, each with one ticket; 3 at least, or nothing is paid.
     pub checkers: u32,
+    /// Where daemons find the chain, and checkers the agent, when something stands between; `None`: directly.
+    pub fronts: Option<Fronts>,
+    /// Names of further keys that get SOL at the start.
+    pub more_keys: Vec<String>,
+}
+
+/// What stands between the daemons and the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fronts {
+    /// JSON-RPC URL.
+    pub rpc: String,
+    /// WebSocket URL.
+    pub ws: String,
+    /// The agent's URL, as it is registered.
+    pub agent: String,
 }
 
 /// Seats that a paying committee needs.
@@ -57,6 +72,8 @@ impl Settings {
             agent_port: 7070,
             epoch_seconds: 30,
             checkers: FEWEST_CHECKERS,
+            fronts: None,
+            more_keys: Vec::new(),
         })
     }
 
@@ -152,6 +169,18 @@ impl Settings {
         format!("ws://127.0.0.1:{}", self.rpc_port.saturating_add(1))
     }
 
+    /// JSON-RPC and WebSocket URLs of the daemons.
+    pub fn daemons_urls(&self) -> (String, String) {
+        self.fronts
+            .as_ref()
+            .map_or_else(|| (self.rpc_url(), self.ws_url()), |fronts| (fronts.rpc.clone(), fronts.ws.clone()))
+    }
+
+    /// Where the agent is registered.
+    pub fn agent_endpoint(&self) -> String {
+        self.fronts.as_ref().map_or_else(|| self.agent_url(), |fronts| fronts.agent.clone())
+    }
+
     /// Where the agent listens.
     pub fn agent_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.agent_port)
@@ -168,9 +197,20 @@ mod tests {
         std::fs::write(sources.join("lib.rs"), "").unwrap();
         std::fs::write(&program, b"\x7fELF").unwrap();
         let (localnet, binaries) = (PathBuf::new(), PathBuf::new());
-        Settings { program, sources, localnet, binaries, rpc_port: 1, agent_port: 1, epoch_seconds: 30, checkers: 3 }
-            .on_free_ports()
-            .unwrap()
+        Settings {
+            program,
+            sources,
+            localnet,
+            binaries,
+            rpc_port: 1,
+            agent_port: 1,
+            epoch_seconds: 30,
+            checkers: 3,
+            fronts: None,
+            more_keys: Vec::new(),
+        }
+        .on_free_ports()
+        .unwrap()
     }
 
     #[test]

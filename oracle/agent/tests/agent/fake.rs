@@ -30,6 +30,7 @@ use datagalax_gpu::{
     probe::Recording,
 };
 use datagalax_protocol::{Context, Envelope, Expected, Inspection, Payload};
+use datagalax_relay::tunnel::RelayAddress;
 use datagalax_service::{
     Health, Service, Shutdown,
     metrics::{Metrics as _, Registry},
@@ -221,6 +222,7 @@ pub struct Setup {
     /// Every slot after the draw slot is a beacon, or none.
     pub modulus: u64,
     pub proof_memory: u64,
+    pub relays: Vec<RelayAddress>,
 }
 
 impl Default for Setup {
@@ -236,6 +238,7 @@ impl Default for Setup {
             policy: Policy { quiet: Duration::from_secs(600), back: Return::Automatic, hottest: 90 },
             modulus: 1,
             proof_memory: 256 << 20,
+            relays: Vec::new(),
         }
     }
 }
@@ -286,7 +289,7 @@ pub fn lease(user: Pubkey, phase: Phase) -> Lease {
 
 /// A host that answers its checker.
 pub async fn host(setup: Setup) -> Host {
-    let Setup { probe, registration: change, wanted, can_offer, state, key, policy, modulus, proof_memory } = setup;
+    let Setup { probe, registration: change, wanted, can_offer, state, key, policy, modulus, proof_memory, relays } = setup;
     let checker = Keypair::new();
     let fingerprint = probe.fingerprint();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -338,6 +341,7 @@ pub async fn host(setup: Setup) -> Host {
         inspect_every: Duration::from_millis(50),
         clear_faults: false,
         check_endpoint: true,
+        relays,
         start_timeout: Duration::ZERO,
     };
     let task = tokio::spawn(run(parts, listener, service));

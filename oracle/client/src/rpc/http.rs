@@ -513,7 +513,7 @@ mod tests {
             let refused = node.block_height().await.unwrap_err();
             assert!(matches!(&refused, RpcError::Down { reason, .. } if reason.contains("403")), "{refused:?}");
             let unreadable = node.block_height().await.unwrap_err();
-            assert!(matches!(unreadable, RpcError::Unreadable { .. }), "{unreadable:?}");
+            assert!(matches!(unreadable, RpcError::Unreadable { .. }) && unreadable.is_transient(), "{unreadable:?}");
             for error in [refused, unreadable] {
                 assert!(!format!("{error:?} {error}").contains("s3cret"), "{error:?}");
             }

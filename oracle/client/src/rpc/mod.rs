@@ -97,8 +97,9 @@ impl RpcError {
     /// Whether trying again later may help.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Down { .. } | Self::Refused { .. } | Self::Behind { .. } => true,
-            Self::Preflight { .. } | Self::Unreadable { .. } | Self::OtherCluster { .. } => false,
+            // A page of a proxy in the place of one answer, or one cut short, says nothing about the next.
+            Self::Down { .. } | Self::Refused { .. } | Self::Behind { .. } | Self::Unreadable { .. } => true,
+            Self::Preflight { .. } | Self::OtherCluster { .. } => false,
         }
     }
 }

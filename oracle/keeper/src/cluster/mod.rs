@@ -33,17 +33,17 @@ use watch::{Heads, Seldom};
 use crate::{
     chain::{Chain, Done, Failure, Outcome},
     decide::{Action, ChainView, Kind},
+    ledger::{Intent, Recorder},
 };
 
 /// How long a look at the chores may hold up the epochs.
 const CHORES_PATIENCE: Duration = Duration::from_secs(4);
-/// What a signature costs, lamports.
-const SIGNATURE_FEE: u64 = 5_000;
 
 /// A real cluster.
 pub struct ClusterChain {
     reader: Reader,
     pipeline: Pipeline,
+    recorder: Arc<Recorder>,
     changes: Option<Mutex<Changes>>,
     /// Whose keeper's account is named where there is a fee.
     wallet: Address,
@@ -57,16 +57,32 @@ pub struct ClusterChain {
     more: AtomicBool,
 }
 
+/// What every round reads.
+struct Basics {
+    network: Box<Network>,
+    epoch: Option<Box<Epoch>>,
+    clock: clock::Instant,
+    /// Lamports of the fee payer.
+    balance: u64,
+}
+
 impl ClusterChain {
     /// Reads and sends through this pipeline's node; with a WebSocket URL, is woken when the network or its tickets change.
     /// Fees go to the keeper's account of `wallet`, while there is one, and from there to the wallet once they come to
-    /// `claim_from` base units.
-    pub fn new(pipeline: Pipeline, ws: Option<&str>, wallet: Address, claim_from: Option<u64>) -> Self {
+    /// `claim_from` base units. `recorder` is the pipeline's pending store.
+    pub fn new(
+        pipeline: Pipeline,
+        recorder: Arc<Recorder>,
+        ws: Option<&str>,
+        wallet: Address,
+        claim_from: Option<u64>,
+    ) -> Self {
         let watched = vec![addresses::network(), addresses::checker_set()];
         let changes = ws.map(|url| Mutex::new(Changes::watch(url, watched)));
         Self {
             reader: Reader::new(Arc::clone(pipeline.rpc())),
             pipeline,
+            recorder,
             changes,
             wallet,
             claim_from,
@@ -97,17 +113,18 @@ impl ClusterChain {
         &self.pipeline
     }
 
-    /// The network, its current epoch and the clock, in one request unless the network has advanced since the last one: nothing of
+    /// The network, its current epoch, the clock and the fee payer, in one request unless the network has advanced since the last one: nothing of
     /// them is of a later time than the clock.
-    async fn basics(&self) -> Result<(Box<Network>, Option<Box<Epoch>>, clock::Instant), ReadError> {
+    async fn basics(&self) -> Result<Basics, ReadError> {
         let rpc = self.reader.rpc();
         let mut current = self.current.lock().await;
         loop {
             let guess = *current;
-            let mut wanted = vec![addresses::network(), CLOCK_SYSVAR];
+            let mut wanted = vec![addresses::network(), CLOCK_SYSVAR, self.pipeline.payer()];
             wanted.extend(guess.map(addresses::epoch));
             let mut read = rpc.accounts(&wanted).await?.into_iter();
-            let (network, clock, epoch) = (read.next().flatten(), read.next().flatten(), read.next().flatten());
+            let mut next = || read.next().flatten();
+            let (network, clock, payer, epoch) = (next(), next(), next(), next());
             let none = AccountError::NotFound { what: Network::NAME, address: wanted[0] };
             let network = decode::<Network>(&wanted[0], &network.ok_or(none)?)?;
             let no_clock = AccountError::NotFound { what: "clock", address: CLOCK_SYSVAR };
@@ -119,14 +136,14 @@ impl ClusterChain {
                     .zip(epoch)
                     .map(|(at, account)| decode::<Epoch>(&at, &account))
                     .transpose()?;
-                return Ok((network, epoch, clock));
+                return Ok(Basics { network, epoch, clock, balance: payer.map_or(0, |payer| payer.lamports) });
             }
             *current = named;
         }
     }
 
     async fn read(&self) -> Result<(ChainView, i64), ReadError> {
-        let (network, epoch, clock) = self.basics().await?;
+        let Basics { network, epoch, clock, balance } = self.basics().await?;
         let now = clock.unix_timestamp;
         let mut heads = self.heads.lock().await;
         let number = network.epoch_at(now).unwrap_or(0);
@@ -145,12 +162,14 @@ impl ClusterChain {
         }
         let view = ChainView {
             slot: clock.slot,
+            now,
             epoch,
             blocks: heads.heads.values().copied().collect(),
             chores: seldom.chores.clone(),
             others: seldom.others(number),
             keeper: seldom.keeper.clone(),
             claim_from: self.claim_from,
+            balance,
             network,
         };
         Ok((view, now))
@@ -205,20 +224,32 @@ impl ClusterChain {
     async fn send(&self, view: &ChainView, batch: &[(Action, Instruction)]) -> Vec<(Action, Outcome)> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut parts = vec![batch];
+        let epoch = view.network.epoch_at(view.now).unwrap_or_default();
         while let Some(part) = parts.pop() {
             let Some(((first, _), rest)) = part.split_first() else { continue };
             let label = if rest.is_empty() { first.to_string() } else { format!("{first} and {} more", rest.len()) };
             let instructions: Vec<Instruction> = part.iter().map(|(_, instruction)| instruction.clone()).collect();
-            let count = part.len() as u64;
+            let actions = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            self.recorder.intend(&label, Intent { kind: first.kind(), actions, epoch, at: view.now });
+            let sent = self.pipeline.send(&label, &instructions, &[]).await;
+            let signature = match &sent {
+                Ok(landed) => Some(landed.signature),
+                Err(SendError::Failed { signature, .. } | SendError::Unknown { signature, .. }) => Some(*signature),
+                Err(_) => None,
+            };
+            let cost = self.recorder.settled(&label, signature.as_ref());
+            let cost = if matches!(sent, Err(SendError::Unknown { .. })) { 0 } else { cost };
             // The odd lamports to the first of them.
-            let share = |fee: u64, i: usize| fee / count + if i == 0 { fee % count } else { 0 };
-            match self.pipeline.send(&label, &instructions, &[]).await {
+            let share = |i: usize| {
+                let (count, first) = (u64::from(actions), u64::from(i == 0));
+                cost / count + first * (cost % count)
+            };
+            match sent {
                 Ok(landed) => {
                     let done = Done { signature: landed.signature, slot: landed.slot, units: landed.units };
                     let of = |(i, (action, _)): (usize, &(Action, Instruction))| {
-                        let (fee, pay) = (share(SIGNATURE_FEE, i), pay(view, action.kind()));
-                        let outcome = Outcome { result: Ok(done), signature: Some(landed.signature), fee, pay };
-                        (*action, outcome)
+                        let pay = pay(view, action.kind());
+                        (*action, Outcome { result: Ok(done), signature, fee: share(i), pay })
                     };
                     outcomes.extend(part.iter().enumerate().map(of));
                 }
@@ -227,13 +258,8 @@ impl ClusterChain {
                     parts.extend([other, one]);
                 }
                 Err(e) => {
-                    let (signature, fee) = match &e {
-                        SendError::Failed { signature, .. } => (Some(*signature), SIGNATURE_FEE),
-                        SendError::Unknown { signature, .. } => (Some(*signature), 0),
-                        _ => (None, 0),
-                    };
                     let of = |(i, (action, _)): (usize, &(Action, Instruction))| {
-                        (*action, Outcome { result: Err(failure(*action, &e)), signature, fee: share(fee, i), pay: 0 })
+                        (*action, Outcome { result: Err(failure(*action, &e)), signature, fee: share(i), pay: 0 })
                     };
                     outcomes.extend(part.iter().enumerate().map(of));
                 }

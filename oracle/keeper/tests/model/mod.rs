@@ -77,12 +77,14 @@ impl Model {
         ChainView {
             network: self.network.clone(),
             slot: self.slot,
+            now: self.now,
             epoch: self.epochs.get(&self.network.current_epoch).cloned(),
             blocks: self.blocks.clone(),
             chores: Chores::default(),
             others: vec![],
             keeper: None,
             claim_from: None,
+            balance: 1_000_000_000,
         }
     }
 
