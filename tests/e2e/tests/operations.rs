@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 const DAEMONS: [&str; 4] = ["agent", "checker", "keeper", "relay"];
 /// Those that are on `datagalax_service::serve`; the others are still to come to it.
-const SERVED: [&str; 2] = ["agent", "relay"];
+const SERVED: [&str; 3] = ["agent", "keeper", "relay"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
