@@ -56,7 +56,7 @@ enum Task {
     },
     /// Runs every check and test.
     Test {
-        /// Run long tests in full.
+        /// Run long tests in full: fault tests over many seeds, about half an hour.
         #[arg(long)]
         long: bool,
     },

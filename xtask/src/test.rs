@@ -12,6 +12,9 @@ use crate::{demo, idl, localnet, program, progress::Steps, setup, workspace};
 /// Tells long tests to run in full.
 const LONG: &str = "DATAGALAX_LONG";
 
+/// How the lines begin in which fault tests say what they lived through.
+const SURVIVED: &str = "survived: ";
+
 /// Passed and failed tests.
 #[derive(Debug, Default, PartialEq)]
 struct Count {
@@ -19,7 +22,7 @@ struct Count {
     failed: u64,
 }
 
-/// Runs all checks; stops at the first failure. The last line is `N passed, N failed`.
+/// Runs all checks; stops at the first failure. The last lines are what fault tests survived and `N passed, N failed`.
 pub fn run(long: bool) -> Result<()> {
     let mut steps = Steps::start();
     let root = workspace::root()?;
@@ -42,8 +45,11 @@ pub fn run(long: bool) -> Result<()> {
     steps.run("local network", localnet::build)?;
     steps.run("local network's tests", localnet::test)?;
     steps.run("daemons and command line", demo::binaries)?;
-    let count = steps.run("tests", || tests(long))?;
+    let (count, survived) = steps.run("tests", || tests(long))?;
     steps.finish();
+    for line in survived {
+        println!("{line}");
+    }
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(())
 }
@@ -59,8 +65,8 @@ fn cargo(command: &mut Command, fix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs the workspace's tests and counts them by cargo's own result lines.
-fn tests(long: bool) -> Result<Count> {
+/// Runs the workspace's tests and counts them by cargo's own result lines; with what fault tests survived.
+fn tests(long: bool) -> Result<(Count, Vec<String>)> {
     let mut command = workspace::cargo();
     command
         .args(["test", "--workspace", "--locked"])
@@ -72,7 +78,7 @@ fn tests(long: bool) -> Result<Count> {
         command.env(LONG, "1");
     }
     let mut child = command.spawn().context("cannot start cargo")?;
-    let mut count = Count::default();
+    let (mut count, mut survived) = (Count::default(), Vec::new());
     let output = child.stdout.take().context("cargo's output is piped")?;
     for line in BufReader::new(output).lines() {
         let line = line?;
@@ -80,6 +86,8 @@ fn tests(long: bool) -> Result<Count> {
         if let Some(found) = results(&line) {
             count.passed += found.passed;
             count.failed += found.failed;
+        } else if line.starts_with(SURVIVED) {
+            survived.push(line);
         }
     }
     let status = child.wait()?;
@@ -88,7 +96,7 @@ fn tests(long: bool) -> Result<Count> {
         bail!("cargo test failed ({status}): see the failures above; run one again with `cargo test -p <package> <name>`");
     }
     ensure!(count.passed > 0, "cargo test ran no test at all");
-    Ok(count)
+    Ok((count, survived))
 }
 
 /// Reads a line like `test result: ok. 3 passed; 1 failed; 0 ignored; ...`.

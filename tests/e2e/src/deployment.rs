@@ -352,8 +352,7 @@ async fn start_localnet(settings: &Settings, workdir: &Workdir, keys: &Keys) -> 
 }
 
 fn start_daemon(name: &str, settings: &Settings, workdir: &Workdir, arguments: &[(&str, String)]) -> Result<Daemon> {
-    let (rpc, ws) = settings.daemons_urls();
-    let mut all = vec!["--rpc".to_owned(), rpc, "--ws".to_owned(), ws];
+    let mut all = vec!["--rpc".to_owned(), settings.daemons_rpc()];
     all.extend(arguments.iter().flat_map(|(option, value)| [(*option).to_owned(), value.clone()]));
     let binary = name.split('-').next().unwrap_or(name);
     Daemon::start(name, &settings.binaries.join(format!("datagalax-{binary}")), &all, workdir.path())

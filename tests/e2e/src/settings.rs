@@ -36,10 +36,8 @@ pub struct Settings {
 /// What stands between the daemons and the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fronts {
-    /// JSON-RPC URL.
-    pub rpc: String,
-    /// WebSocket URL.
-    pub ws: String,
+    /// JSON-RPC URLs of nodes that stand in for each other, each with its WebSocket on the port after it.
+    pub rpc: Vec<String>,
     /// The agent's URL, as it is registered.
     pub agent: String,
 }
@@ -169,11 +167,9 @@ impl Settings {
         format!("ws://127.0.0.1:{}", self.rpc_port.saturating_add(1))
     }
 
-    /// JSON-RPC and WebSocket URLs of the daemons.
-    pub fn daemons_urls(&self) -> (String, String) {
-        self.fronts
-            .as_ref()
-            .map_or_else(|| (self.rpc_url(), self.ws_url()), |fronts| (fronts.rpc.clone(), fronts.ws.clone()))
+    /// JSON-RPC URLs of the daemons, as their `--rpc` takes them; the WebSocket is on the port after each.
+    pub fn daemons_rpc(&self) -> String {
+        self.fronts.as_ref().map_or_else(|| self.rpc_url(), |fronts| fronts.rpc.join(","))
     }
 
     /// Where the agent is registered.

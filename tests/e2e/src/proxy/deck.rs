@@ -1,6 +1,8 @@
 //! Which request gets which fault: dealt from shuffled decks, so that every kind comes up in bounded time and the n-th request of
 //! a kind gets the same fault in every run of a seed.
 
+use std::iter::repeat_n;
+
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 /// What is done to a request.
@@ -28,6 +30,8 @@ pub enum Fault {
     Truncated,
     /// The answer is something else.
     Garbage,
+    /// The whole node is down for some seconds: each request that finds nobody.
+    Outage,
     /// A WebSocket is cut.
     SocketCut,
     /// A WebSocket stays open and says nothing more.
@@ -36,7 +40,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order they are printed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::LostTransaction,
         Self::LostAnswer,
         Self::Cut,
@@ -48,6 +52,7 @@ impl Fault {
         Self::Lagging,
         Self::Truncated,
         Self::Garbage,
+        Self::Outage,
         Self::SocketCut,
         Self::SocketSilent,
     ];
@@ -66,6 +71,7 @@ impl Fault {
             Self::Lagging => "answers of the past",
             Self::Truncated => "truncated answers",
             Self::Garbage => "garbage answers",
+            Self::Outage => "requests to a node that was down",
             Self::SocketCut => "WebSockets cut",
             Self::SocketSilent => "WebSockets gone silent",
         }
@@ -90,36 +96,55 @@ pub enum Route {
 impl Route {
     pub(super) const ALL: [Self; 5] = [Self::Send, Self::Blockhash, Self::Read, Self::Agent, Self::Socket];
 
-    /// The faults of one deck and how many requests pass unharmed.
-    fn cards(self) -> (&'static [Fault], usize) {
+    /// How many of each fault one deck has, and how many requests pass unharmed.
+    fn cards(self) -> (&'static [(Fault, usize)], usize) {
         use Fault::{
-            Cut, Delay, Duplicate, Garbage, HttpError, Lagging, LostAnswer, LostTransaction, RpcError, SocketCut,
+            Cut, Delay, Duplicate, Garbage, HttpError, Lagging, LostAnswer, LostTransaction, Outage, RpcError, SocketCut,
             SocketSilent, StaleBlockhash, Truncated,
         };
         match self {
             Self::Send => (
                 &[
-                    LostTransaction,
-                    LostTransaction,
-                    Duplicate,
-                    Duplicate,
-                    HttpError,
-                    RpcError,
-                    Delay,
-                    Cut,
-                    Truncated,
-                    Garbage,
+                    (LostTransaction, 2),
+                    (Duplicate, 2),
+                    (HttpError, 1),
+                    (RpcError, 1),
+                    (Delay, 1),
+                    (Cut, 1),
+                    (Truncated, 1),
+                    (Garbage, 1),
                 ],
                 10,
             ),
-            Self::Blockhash => {
-                (&[StaleBlockhash, StaleBlockhash, HttpError, RpcError, Delay, LostAnswer, Cut, Truncated, Garbage], 15)
-            }
-            Self::Read => {
-                (&[HttpError, RpcError, Delay, LostAnswer, Cut, Lagging, Lagging, Lagging, Truncated, Garbage], 90)
-            }
-            Self::Agent => (&[HttpError, Delay, LostAnswer, Cut, Truncated, Garbage], 84),
-            Self::Socket => (&[SocketCut, SocketCut, SocketSilent], 12),
+            Self::Blockhash => (
+                &[
+                    (StaleBlockhash, 1),
+                    (HttpError, 1),
+                    (RpcError, 1),
+                    (Delay, 1),
+                    (LostAnswer, 1),
+                    (Cut, 1),
+                    (Truncated, 1),
+                    (Garbage, 1),
+                ],
+                22,
+            ),
+            Self::Read => (
+                &[
+                    (Lagging, 6),
+                    (HttpError, 2),
+                    (RpcError, 2),
+                    (Delay, 3),
+                    (LostAnswer, 2),
+                    (Cut, 2),
+                    (Truncated, 2),
+                    (Garbage, 2),
+                    (Outage, 1),
+                ],
+                278,
+            ),
+            Self::Agent => (&[(HttpError, 1), (Delay, 1), (LostAnswer, 1), (Cut, 1), (Truncated, 1), (Garbage, 1)], 84),
+            Self::Socket => (&[(SocketCut, 2), (SocketSilent, 1)], 12),
         }
     }
 }
@@ -134,7 +159,8 @@ pub(super) struct Deck {
 impl Deck {
     pub(super) fn new(route: Route, seed: u64) -> Self {
         let (faults, unharmed) = route.cards();
-        let cards = faults.iter().copied().map(Some).chain(std::iter::repeat_n(None, unharmed)).collect();
+        let faults = faults.iter().flat_map(|(fault, times)| repeat_n(Some(*fault), *times));
+        let cards = faults.chain(repeat_n(None, unharmed)).collect();
         let mut deck = Self { cards, next: 0, random: StdRng::seed_from_u64(seed ^ ((route as u64 + 1) << 32)) };
         deck.shuffle();
         deck
@@ -167,13 +193,14 @@ mod tests {
         for route in Route::ALL {
             let (mut one, mut same, mut other) = (Deck::new(route, 1), Deck::new(route, 1), Deck::new(route, 2));
             let (faults, unharmed) = route.cards();
-            let dealt: Vec<_> = (0..3 * (faults.len() + unharmed)).map(|_| one.deal()).collect();
+            let harmed: usize = faults.iter().map(|(_, times)| times).sum();
+            let dealt: Vec<_> = (0..3 * (harmed + unharmed)).map(|_| one.deal()).collect();
             assert_eq!(dealt, (0..dealt.len()).map(|_| same.deal()).collect::<Vec<_>>());
             assert_ne!(dealt, (0..dealt.len()).map(|_| other.deal()).collect::<Vec<_>>());
-            for part in dealt.chunks(faults.len() + unharmed) {
-                assert_eq!(part.iter().filter(|(fault, _)| fault.is_some()).count(), faults.len());
+            for part in dealt.chunks(harmed + unharmed) {
+                assert_eq!(part.iter().filter(|(fault, _)| fault.is_some()).count(), harmed);
             }
-            seen.extend(faults);
+            seen.extend(faults.iter().map(|(fault, _)| *fault));
         }
         assert_eq!(seen, BTreeSet::from(Fault::ALL));
     }

@@ -1,6 +1,6 @@
 //! A proxy between daemons and the world that breaks what passes: JSON-RPC, WebSocket and agents' HTTP.
 //!
-//! Faults are dealt by a seed (see [`deck`](self::deck)); traps stop a chosen transaction at a chosen moment, so that its sender can
+//! Faults are dealt by a seed from decks that hold every kind, so that the n-th request of a kind meets the same in every run; traps stop a chosen transaction at a chosen moment, so that its sender can
 //! be killed exactly there.
 
 mod deck;
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -101,12 +101,29 @@ pub struct Proxy {
     _servers: JoinSet<()>,
 }
 
+/// A node as the proxy shows it: several stand in for each other, and each has troubles of its own.
+struct Node {
+    decks: Mutex<Vec<Deck>>,
+    down_until: Mutex<Option<Instant>>,
+}
+
+impl Node {
+    fn new(seed: u64) -> Self {
+        Self { decks: Mutex::new(Route::ALL.map(|route| Deck::new(route, seed)).into()), down_until: Mutex::default() }
+    }
+
+    fn is_down(&self) -> bool {
+        lock(&self.down_until).is_some_and(|until| Instant::now() < until)
+    }
+}
+
 /// What connections share.
 struct Shared {
     upstream: Upstream,
+    pace: u32,
     storm: AtomicBool,
     requests: AtomicU64,
-    decks: Mutex<Vec<Deck>>,
+    nodes: Vec<Node>,
     counts: Mutex<Counts>,
     traps: Mutex<Vec<Trap>>,
     caught: mpsc::UnboundedSender<Caught>,
@@ -120,17 +137,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Proxy {
-    /// Listens on free ports of 127.0.0.1. No fault is injected before [`Self::storm`]. What traps catch comes out of the receiver.
+    /// Listens on free ports of 127.0.0.1, and shows the one node as `nodes` of them. No fault is injected before [`Self::storm`].
+    /// What traps catch comes out of the receiver.
     ///
     /// # Errors
     /// The system has no free port.
-    pub async fn start(upstream: Upstream, seed: u64) -> Result<(Self, mpsc::UnboundedReceiver<Caught>)> {
+    pub async fn start(upstream: Upstream, seed: u64, nodes: u8) -> Result<(Self, mpsc::UnboundedReceiver<Caught>)> {
+        Self::start_at(upstream, seed, nodes, 1).await
+    }
+
+    /// With every wait divided by `pace`.
+    async fn start_at(
+        upstream: Upstream,
+        seed: u64,
+        nodes: u8,
+        pace: u32,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Caught>)> {
         let (caught, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             upstream,
+            pace,
             storm: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            decks: Mutex::new(Route::ALL.map(|route| Deck::new(route, seed)).into()),
+            // Far apart, so that the second node of a seed is not the first of the next.
+            nodes: (0..nodes).map(|node| Node::new(seed ^ (u64::from(node) << 48))).collect(),
             counts: Mutex::default(),
             traps: Mutex::default(),
             caught,
@@ -138,17 +168,17 @@ impl Proxy {
             past: Mutex::default(),
         });
         let mut servers = JoinSet::new();
-        let mut fronts = Vec::new();
-        for front in [Front::Rpc, Front::Socket, Front::Agent] {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for the proxy")?;
-            fronts.push(listener.local_addr()?);
-            servers.spawn(accept(listener, front, shared.clone()));
+        let mut rpc = Vec::new();
+        for node in 0..shared.nodes.len() {
+            let (listener, socket) = neighbours().await?;
+            rpc.push(format!("http://{}", listener.local_addr()?));
+            servers.spawn(accept(listener, Front::Rpc(node), shared.clone()));
+            servers.spawn(accept(socket, Front::Socket(node), shared.clone()));
         }
-        let fronts = Fronts {
-            rpc: format!("http://{}", fronts[0]),
-            ws: format!("ws://{}", fronts[1]),
-            agent: format!("http://{}", fronts[2]),
-        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for the proxy")?;
+        let agent = format!("http://{}", listener.local_addr()?);
+        servers.spawn(accept(listener, Front::Agent, shared.clone()));
+        let fronts = Fronts { rpc, agent };
         Ok((Self { shared, fronts, _servers: servers }, receiver))
     }
 
@@ -183,10 +213,22 @@ impl Proxy {
     }
 }
 
+/// Two free ports in a row: a node's WebSocket is on the one after its JSON-RPC.
+async fn neighbours() -> Result<(TcpListener, TcpListener)> {
+    for _ in 0..100 {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let Some(next) = first.local_addr()?.port().checked_add(1) else { continue };
+        if let Ok(second) = TcpListener::bind((Ipv4Addr::LOCALHOST, next)).await {
+            return Ok((first, second));
+        }
+    }
+    bail!("no two free ports in a row for the proxy")
+}
+
 #[derive(Clone, Copy)]
 enum Front {
-    Rpc,
-    Socket,
+    Rpc(usize),
+    Socket(usize),
     Agent,
 }
 
@@ -207,8 +249,8 @@ async fn accept(listener: TcpListener, front: Front, shared: Arc<Shared>) {
         connections.spawn(async move {
             // A connection that breaks by itself is the daemons' to live with, like those broken here.
             let _ = match front {
-                Front::Rpc => rpc::serve(&shared, stream).await,
-                Front::Socket => socket::serve(&shared, stream).await,
+                Front::Rpc(node) => rpc::serve(&shared, node, stream).await,
+                Front::Socket(node) => socket::serve(&shared, node, stream).await,
                 Front::Agent => serve_agent(&shared, stream).await,
             };
         });
@@ -216,12 +258,17 @@ async fn accept(listener: TcpListener, front: Front, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// The next request's fault, if there is a storm.
-    fn deal(&self, route: Route) -> (Option<Fault>, u64) {
+    /// The next request's fault at a node, if there is a storm.
+    fn deal(&self, node: usize, route: Route) -> (Option<Fault>, u64) {
         if !self.storm.load(Ordering::Relaxed) {
             return (None, 0);
         }
-        lock(&self.decks)[route as usize].deal()
+        lock(&self.nodes[node].decks)[route as usize].deal()
+    }
+
+    /// How late a delayed answer comes.
+    fn lateness(&self, detail: u64) -> Duration {
+        Duration::from_millis(300 + detail % 2_200) / self.pace
     }
 
     /// Counts a fault that is injected.
@@ -243,11 +290,6 @@ impl Shared {
             released.await;
         }
     }
-}
-
-/// How late a delayed answer comes.
-fn lateness(detail: u64) -> Duration {
-    Duration::from_millis(300 + detail % 2_200)
 }
 
 /// Something that is no answer, with a length that is right.
@@ -282,7 +324,7 @@ async fn serve_agent(shared: &Shared, mut stream: TcpStream) -> std::io::Result<
         }
         return Ok(());
     }
-    let (fault, detail) = shared.deal(Route::Agent);
+    let (fault, detail) = shared.deal(0, Route::Agent);
     if let Some(fault) = fault {
         shared.count(fault);
     }
@@ -295,7 +337,7 @@ async fn serve_agent(shared: &Shared, mut stream: TcpStream) -> std::io::Result<
     let mut bytes = answer.bytes();
     match fault {
         Some(Fault::LostAnswer) => return Ok(()),
-        Some(Fault::Delay) => sleep(lateness(detail)).await,
+        Some(Fault::Delay) => sleep(shared.lateness(detail)).await,
         Some(Fault::Truncated) => bytes.truncate(bytes.len() / 2),
         _ => {}
     }

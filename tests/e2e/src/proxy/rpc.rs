@@ -9,15 +9,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    BLOCKHASHES, Fault, Mark, Moment, QUESTIONS, Route, Shared, garbage, http, http_error, lateness, lock, trap::Trap,
-};
+use super::{BLOCKHASHES, Fault, Mark, Moment, QUESTIONS, Route, Shared, garbage, http, http_error, lock, trap::Trap};
 use crate::actions::Sent;
 
 /// Answers of one question that are remembered.
 const ANSWERS: usize = 8;
 /// Least time between two of them.
 pub(super) const APART: Duration = Duration::from_millis(700);
+/// How long a node stays down.
+const OUTAGE: Duration = Duration::from_secs(3);
 /// How far behind a lagging node is at most: 15 slots.
 const LAG: Duration = Duration::from_secs(6);
 
@@ -59,7 +59,7 @@ impl Call {
 }
 
 /// One call.
-pub(super) async fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
+pub(super) async fn serve(shared: &Shared, node: usize, mut stream: TcpStream) -> io::Result<()> {
     let Some(request) = http::read(&mut stream).await? else { return Ok(()) };
     let call = Call::read(&request.body);
     if let Some(trap) = shared.trapped(|trap| call.fits(trap)) {
@@ -73,14 +73,19 @@ pub(super) async fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<
         shared.hold(trap, call.sent.map(|sent| sent.actions).unwrap_or_default()).await;
         return Ok(());
     }
-    let (fault, detail) = shared.deal(call.route);
+    if shared.nodes[node].is_down() {
+        shared.count(Fault::Outage);
+        return Ok(());
+    }
+    let (fault, detail) = shared.deal(node, call.route);
+    let fault = fault.filter(|fault| *fault != Fault::Outage || shared.goes_down(node));
     let fault = fault.and_then(|fault| shared.possible(&call, fault, detail));
     if let Some((fault, _)) = &fault {
         shared.count(*fault);
     }
     let (fault, prepared) = fault.unzip();
     let mut answer = match (fault, prepared.flatten()) {
-        (Some(Fault::Cut), _) => return Ok(()),
+        (Some(Fault::Cut | Fault::Outage), _) => return Ok(()),
         (_, Some(prepared)) => prepared,
         (Some(Fault::Duplicate), _) => {
             http::forward(shared.upstream.rpc, &request).await?;
@@ -93,7 +98,7 @@ pub(super) async fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<
     }
     match fault {
         Some(Fault::LostTransaction | Fault::LostAnswer) => return Ok(()),
-        Some(Fault::Delay) => sleep(lateness(detail)).await,
+        Some(Fault::Delay) => sleep(shared.lateness(detail)).await,
         Some(Fault::Truncated) => answer.body.truncate(answer.body.len() / 2),
         _ => {}
     }
@@ -102,6 +107,15 @@ pub(super) async fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<
 }
 
 impl Shared {
+    /// Takes a node down for a while, unless it is the last one that is up.
+    fn goes_down(&self, node: usize) -> bool {
+        let others_up = self.nodes.iter().enumerate().any(|(at, other)| at != node && !other.is_down());
+        if others_up {
+            *lock(&self.nodes[node].down_until) = Some(Instant::now() + OUTAGE / self.pace);
+        }
+        others_up
+    }
+
     /// The fault with the answer that it puts in the place of the node's; `None` when there is nothing yet to make it of.
     fn possible(&self, call: &Call, fault: Fault, detail: u64) -> Option<(Fault, Option<http::Message>)> {
         let answer = |value: Value| http::Message::answer("200 OK", "application/json", value.to_string().as_bytes());

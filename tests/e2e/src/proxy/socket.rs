@@ -13,7 +13,10 @@ use super::{Fault, Route, Shared};
 /// How long a silent one stays open, as behind a router that forgot it.
 const SILENCE: Duration = Duration::from_secs(20);
 
-pub(super) async fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
+pub(super) async fn serve(shared: &Shared, node: usize, stream: TcpStream) -> io::Result<()> {
+    if shared.nodes[node].is_down() {
+        return Ok(());
+    }
     let upstream = TcpStream::connect(shared.upstream.ws).await?;
     let (mut from_client, mut to_client) = stream.into_split();
     let (mut from_node, mut to_node) = upstream.into_split();
@@ -27,9 +30,9 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> 
         loop {
             // A connection outlives many weathers: while there is a storm, one fault after the other awaits it.
             if fault.is_none() && shared.storm.load(Ordering::Relaxed) {
-                let (dealt, detail) = shared.deal(Route::Socket);
+                let (dealt, detail) = shared.deal(node, Route::Socket);
                 fault = Some(dealt);
-                trouble = Box::pin(sleep(Duration::from_millis(500 + detail % 5_500)));
+                trouble = Box::pin(sleep(Duration::from_millis(500 + detail % 5_500) / shared.pace));
             }
             let waits = fault.is_some();
             tokio::select! {

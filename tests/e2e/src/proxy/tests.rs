@@ -94,8 +94,8 @@ fn transaction() -> (Address, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_injects_what_it_counts_and_fair_weather_nothing() {
     let (node, agent, (ws, _talker)) = (Node::start().await, Node::start().await, talker().await);
-    let (proxy, _caught) = Proxy::start(Upstream { rpc: node.at, ws, agent: agent.at }, 7).await.unwrap();
-    let (rpc, hosts) = (address(&proxy.fronts().rpc), address(&proxy.fronts().agent));
+    let (proxy, _caught) = Proxy::start_at(Upstream { rpc: node.at, ws, agent: agent.at }, 7, 2, 20).await.unwrap();
+    let (rpc, hosts) = (address(&proxy.fronts().rpc[0]), address(&proxy.fronts().agent));
     for id in 1..=20 {
         assert_eq!(call(rpc, id, "getSlot", "").await.unwrap()["id"], id);
         // Remembered, to be told again later.
@@ -105,20 +105,31 @@ async fn a_storm_injects_what_it_counts_and_fair_weather_nothing() {
     sleep(super::rpc::APART + Duration::from_millis(100)).await;
 
     proxy.storm(true);
-    let mut calls = JoinSet::new();
-    for id in 0..200 {
-        for (method, times) in [("sendTransaction", 1), ("getLatestBlockhash", 1), ("getSlot", 3)] {
-            for _ in 0..times {
-                calls.spawn(async move { call(rpc, id, method, "").await.is_some_and(|a| a["result"].is_number()) });
+    let mut answered = 0;
+    for _ in 0..20 {
+        let mut calls = JoinSet::new();
+        for id in 0..10 {
+            for (method, times) in [("sendTransaction", 1), ("getLatestBlockhash", 1), ("getSlot", 3)] {
+                for _ in 0..times {
+                    calls.spawn(async move { call(rpc, id, method, "").await.is_some_and(|a| a["result"].is_number()) });
+                }
             }
+            calls.spawn(async move { call(hosts, id, "", "").await.is_some_and(|a| a["result"].is_number()) });
         }
-        calls.spawn(async move { call(hosts, id, "", "").await.is_some_and(|a| a["result"].is_number()) });
+        answered += calls.join_all().await.into_iter().filter(|answered| *answered).count() as u64;
     }
-    let answered = calls.join_all().await.into_iter().filter(|answered| *answered).count() as u64;
     let counts = proxy.counts();
     let of = |faults: &[Fault]| faults.iter().map(|fault| counts.of(*fault)).sum::<u64>();
     // What never reaches the node, less what reaches it twice.
-    let kept = of(&[Fault::HttpError, Fault::RpcError, Fault::Cut, Fault::StaleBlockhash, Fault::Lagging, Fault::Garbage]);
+    let kept = of(&[
+        Fault::HttpError,
+        Fault::RpcError,
+        Fault::Cut,
+        Fault::StaleBlockhash,
+        Fault::Lagging,
+        Fault::Garbage,
+        Fault::Outage,
+    ]);
     assert_eq!(node.asked() - 40 + agent.asked(), 1_200 - kept + counts.of(Fault::Duplicate));
     let unanswered = of(&[
         Fault::HttpError,
@@ -128,17 +139,21 @@ async fn a_storm_injects_what_it_counts_and_fair_weather_nothing() {
         Fault::LostAnswer,
         Fault::Truncated,
         Fault::Garbage,
+        Fault::Outage,
     ]);
     assert_eq!(answered, 1_200 - unanswered, "{counts}");
 
     // As many sockets as a deck has cards: three of them are cut or fall silent.
+    // Of the other node: this one may be down.
+    let other = address(&proxy.fronts().rpc[1]);
+    let socket = SocketAddr::new(other.ip(), other.port() + 1);
     let mut sockets = JoinSet::new();
     for _ in 0..15 {
-        let mut socket = TcpStream::connect(address(&proxy.fronts().ws)).await.unwrap();
+        let mut socket = TcpStream::connect(socket).await.unwrap();
         sockets.spawn(async move {
             let mut buffer = [0; 64];
             loop {
-                match timeout(Duration::from_secs(1), socket.read(&mut buffer)).await {
+                match timeout(Duration::from_millis(500), socket.read(&mut buffer)).await {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) => return Fault::SocketCut,
                     Err(_) => return Fault::SocketSilent,
@@ -155,8 +170,8 @@ async fn a_storm_injects_what_it_counts_and_fair_weather_nothing() {
 #[tokio::test]
 async fn a_trap_holds_a_transaction_at_its_moment() {
     let (node, agent, (ws, _talker)) = (Node::start().await, Node::start().await, talker().await);
-    let (proxy, mut caught) = Proxy::start(Upstream { rpc: node.at, ws, agent: agent.at }, 7).await.unwrap();
-    let rpc = address(&proxy.fronts().rpc);
+    let (proxy, mut caught) = Proxy::start(Upstream { rpc: node.at, ws, agent: agent.at }, 7, 1).await.unwrap();
+    let rpc = address(&proxy.fronts().rpc[0]);
     let (payer, wire) = transaction();
     let (_, other) = transaction();
     for moment in Moment::ALL {
