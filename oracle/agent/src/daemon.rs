@@ -59,6 +59,12 @@ const CHECK_EVERY: Duration = Duration::from_secs(60);
 const RECORD_EVERY: Duration = Duration::from_secs(60);
 /// Pauses between attempts to bring the chain in step.
 const OFFER_RETRY: Retry = Retry::new(Duration::from_secs(10), Duration::from_secs(600));
+/// How long the looks for the committee may take at worst, waits for nodes included, before they count as hanging.
+const COMMITTEE_HANGS: Duration = Duration::from_secs(300);
+/// The same for a look at the hardware: a driver that does not answer hangs in the kernel.
+const HARDWARE_HANGS: Duration = Duration::from_secs(120);
+/// The same for following the container: each transaction may be sent until its blockhash expires, some times over.
+const FOLLOW_HANGS: Duration = Duration::from_secs(900);
 /// Name of the record of faults.
 const FAULTS: &str = "faults";
 
@@ -258,7 +264,9 @@ impl Shared {
     /// Keeps the committee fresh for ever: who may ask, when beacons are, what they ask.
     async fn committee(&self) {
         let admission = self.admission();
+        let watchdog = self.agent.health.watch("committee", COMMITTEE_HANGS);
         loop {
+            watchdog.tick();
             let known = admission.committee();
             // Seats may be filled and the epoch drawn some time after it began.
             if known.is_none_or(|committee| committee.operators.is_empty() || committee.beacons.is_none()) {
@@ -360,7 +368,9 @@ impl Shared {
     /// Looks at the hardware for ever.
     async fn hardware(&self, every: Duration) {
         let mut recorded = Instant::now();
+        let watchdog = self.agent.health.watch("hardware", HARDWARE_HANGS);
         loop {
+            watchdog.tick();
             let (probe, now) = (self.agent.probe.clone(), unix_now());
             let registration = self.admission().registration();
             match tokio::task::spawn_blocking(move || probe.inspect(now)).await {
@@ -421,7 +431,9 @@ impl Shared {
             workloads.map(|workloads| Follower::new(workloads, self.act.clone(), agent.metrics.leases.clone()));
         let mut keeper = Keeper::new(self.act.clone(), agent.container, wanted, OFFER_RETRY);
         let mut changes = self.chain.changes(agent.container);
+        let watchdog = agent.health.watch("container", FOLLOW_HANGS);
         loop {
+            watchdog.tick();
             let read = async {
                 let registration = self.chain.registration(agent.container).await?;
                 Ok::<_, crate::chain::ChainError>((registration, self.chain.time().await?))
