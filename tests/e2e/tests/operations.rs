@@ -245,3 +245,25 @@ fn the_guide_says_what_to_do_for_every_reason() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_guide_names_tests_that_exist() -> Result<()> {
+    let guide = text("docs/operations.md")?;
+    let (_, section) = guide.split_once("## Failures that are tested\n").context("the guide has no such section")?;
+    let mut tests = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ")) {
+        let shown = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let mut source = None;
+        for quoted in shown.split('`').skip(1).step_by(2) {
+            if quoted.ends_with(".rs") {
+                source = Some(text(quoted)?);
+                continue;
+            }
+            let source = source.as_ref().with_context(|| format!("`{quoted}` comes before its file"))?;
+            ensure!(source.contains(&format!("fn {quoted}(")), "the guide names the test {quoted}, which is not there");
+            tests += 1;
+        }
+    }
+    ensure!(tests > 10, "only {tests} tests were found in the guide");
+    Ok(())
+}
