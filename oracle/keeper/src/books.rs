@@ -118,7 +118,7 @@ pub type BooksError = Box<dyn std::error::Error + Send + Sync>;
 /// Where transactions are written down: open before they are sent, and with their fate when it is known. So a keeper that is killed
 /// between the two knows what to ask the chain for.
 pub trait Books: Send + Sync {
-    /// Writes entries, over those of the same signature; safe on return.
+    /// Writes entries; of those that are there, the fate and the pay, unless their fate is known already. Safe on return.
     ///
     /// # Errors
     /// The disk.
@@ -153,7 +153,12 @@ impl MemoryBooks {
 impl Books for MemoryBooks {
     fn write(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<(), BooksError>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(entries.into_iter().map(|entry| (entry.signature, entry)));
+        for entry in entries {
+            let old = kept.entry(entry.signature).or_insert(entry);
+            if old.fate == Fate::Open {
+                (old.fate, old.pay) = (entry.fate, entry.pay);
+            }
+        }
         ready(Ok(())).boxed()
     }
 

@@ -34,6 +34,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const SHORTEST_IDLE: Duration = Duration::from_millis(200);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Longest pause after a refusal of what has no deadline: somebody has to do something about it first.
+const LONGEST_REFUSED: Duration = Duration::from_secs(600);
 /// Longest pause after a reading that failed: what is due meanwhile is not known.
 const LONGEST_BLIND: Duration = Duration::from_secs(3);
 /// Slots after it landed for which an action is not thought to be due again: a node's view may be that old.
@@ -237,18 +239,21 @@ impl<C: Chain> Keeper<C> {
         drop(results);
         let deadlines: HashMap<Action, i64> = ready.iter().filter_map(|due| Some((due.action, due.deadline?))).collect();
         for (action, outcome) in outcomes {
-            let pause = match outcome.result {
+            let deadline = deadlines.get(&action);
+            let (pause, longest) = match outcome.result {
                 Ok(done) => {
                     self.landed.insert(action, done.slot.max(view.slot));
                     continue;
                 }
                 // The chain is ahead of the view, or one slot behind it: look again soon.
-                Err(Failure::Raced(_)) => BACKOFF.0,
-                Err(_) => self.noticed.get(&action).map_or(BACKOFF.0, |noticed| noticed.pause),
+                Err(Failure::Raced(_)) => (None, BACKOFF.1),
+                Err(Failure::Refused(_)) if deadline.is_none() => (self.noticed.get(&action), LONGEST_REFUSED),
+                Err(_) => (self.noticed.get(&action), BACKOFF.1),
             };
+            let pause = pause.map_or(BACKOFF.0, |noticed| noticed.pause);
             // The nearer its deadline, the sooner it is tried again.
-            let left = deadlines.get(&action).map_or(i64::MAX, |deadline| deadline.saturating_sub(now)).max(0);
-            let most = Duration::from_secs(u64::try_from(left / 8).unwrap_or(0)).clamp(BACKOFF.0, BACKOFF.1);
+            let left = deadline.map_or(i64::MAX, |deadline| deadline.saturating_sub(now)).max(0);
+            let most = Duration::from_secs(u64::try_from(left / 8).unwrap_or(0)).clamp(BACKOFF.0, longest);
             let next = (pause * 2).min(most);
             self.noticed.insert(action, Noticed { turn: Instant::now() + pause.min(most), pause: next });
         }
