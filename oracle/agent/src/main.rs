@@ -15,7 +15,7 @@ use datagalax_agent::{
 use datagalax_client::{
     Pipeline, Reader, keys,
     pipeline::{self, DirectoryStore},
-    rpc::{HttpRpc, Rpc},
+    rpc::{self, HttpRpc, Rpc},
 };
 use datagalax_gpu::{HostProbe, Probe, backend};
 use datagalax_service::{Ended, Service, http};
@@ -51,9 +51,8 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
     let listener = http::listen(settings.listen, "--listen").await?;
     tracing::info!(listen = %settings.listen, rpc = ?settings.rpc, operator = %key.pubkey(), "agent started");
 
-    let first = settings.rpc.first().ok_or_else(|| Ended::Settings(anyhow::anyhow!("--rpc names no node")))?;
-    let ws = settings.ws.clone().unwrap_or_else(|| HttpRpc::default_ws(first));
-    let rpc: Arc<dyn Rpc> = Arc::new(HttpRpc::new(first, Some(&ws)));
+    let rpc: Arc<dyn Rpc> = rpc::connect(&settings.rpc, &settings.ws).map_err(Ended::settings)?;
+    let ws = settings.ws.first().cloned().unwrap_or_else(|| HttpRpc::default_ws(&settings.rpc[0]));
     let pipeline = |key: Keypair, name: &str| {
         let store = DirectoryStore::open(&state.folder().join("pending").join(name)).map_err(Ended::settings)?;
         let sending = pipeline::Settings { priority_fee: settings.priority_fee, ..pipeline::Settings::default() };

@@ -23,6 +23,8 @@ use crate::chain::{
 
 /// How far back slots are told at start: longer than any beacon may be answered. Each costs the node one question.
 const SLOTS_BACK: u64 = 300;
+/// Of those, how far back the times are still looked for one by one when some are not known.
+const SLOTS_KNOWN: u64 = 64;
 /// How often a slot whose time no node knows is asked for before it is left out.
 const TIMELESS: u32 = 5;
 
@@ -147,7 +149,7 @@ impl Chain for OnChain {
     }
 
     fn slots(&self) -> Box<dyn Slots> {
-        Box::new(NodeSlots { rpc: self.rpc.clone(), ws: self.ws.clone(), watch: None, timeless: 0 })
+        Box::new(NodeSlots { rpc: self.rpc.clone(), ws: self.ws.clone(), watch: None, newest: 0, timeless: 0 })
     }
 
     fn changes(&self, container: Pubkey) -> Box<dyn Wake> {
@@ -173,6 +175,8 @@ struct NodeSlots {
     rpc: Arc<dyn Rpc>,
     ws: Option<String>,
     watch: Option<SlotWatch>,
+    /// The newest slot when the watch began.
+    newest: u64,
     timeless: u32,
 }
 
@@ -183,6 +187,7 @@ impl Slots for NodeSlots {
                 Some(watch) => watch,
                 None => {
                     let now = read_clock(self.rpc.as_ref()).await.map_err(|error| SlotsError::Trouble(error.to_string()))?;
+                    self.newest = now.slot;
                     let after = now.slot.saturating_sub(SLOTS_BACK);
                     self.watch.insert(SlotWatch::new(self.rpc.clone(), self.ws.as_deref(), Some(after)))
                 }
@@ -200,9 +205,10 @@ impl Slots for NodeSlots {
                 Err(error) => {
                     if let SlotError::NoTime { slot, .. } = error {
                         self.timeless += 1;
-                        if self.timeless >= TIMELESS {
+                        // What lies before this process began is a help, and not worth waiting for.
+                        if slot <= self.newest || self.timeless >= TIMELESS {
                             self.timeless = 0;
-                            watch.pass(slot);
+                            watch.pass(slot.max(self.newest.saturating_sub(SLOTS_KNOWN)));
                         }
                     }
                     Err(SlotsError::Trouble(error.to_string()))

@@ -29,12 +29,13 @@ pub enum Leases {
 #[derive(Clone, Debug, Parser)]
 #[command(name = "datagalax-agent", version)]
 pub struct Settings {
-    /// JSON-RPC addresses of Solana nodes, several by commas or by repeating the option.
+    /// JSON-RPC addresses of Solana nodes, the preferred first; several by commas or by repeating the option. When one fails or
+    /// falls behind, the next stands in.
     #[arg(long, env = "DATAGALAX_RPC", default_value = "http://127.0.0.1:8899", value_delimiter = ',', value_name = "URL")]
     pub rpc: Vec<String>,
-    /// WebSocket address of a node [default: the first RPC's port plus one].
-    #[arg(long, env = "DATAGALAX_WS", value_name = "URL")]
-    pub ws: Option<String>,
+    /// WebSocket addresses of the nodes, in the same order [default: each RPC's port plus one].
+    #[arg(long, env = "DATAGALAX_WS", value_delimiter = ',', value_name = "URL")]
+    pub ws: Vec<String>,
     /// The container's operator key, a Solana JSON keypair file of mode 0600. It pays the fees of rejecting and starting leases:
     /// keep a little SOL on it.
     #[arg(long, env = "DATAGALAX_AGENT_KEYPAIR", required_unless_present = "print_fingerprint", value_name = "FILE")]

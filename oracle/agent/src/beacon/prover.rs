@@ -169,8 +169,8 @@ struct Signed {
 struct Shared {
     /// Oldest first.
     entries: VecDeque<Entry>,
-    /// The running computation: why it runs, and how it is called off.
-    running: Option<(Cause, Arc<AtomicBool>)>,
+    /// The running computation, and how it is called off.
+    running: Option<(Task, Arc<AtomicBool>)>,
     roots: VecDeque<Signed>,
     /// Whether `roots` is not all on the disk: the last write failed.
     unwritten: bool,
@@ -212,13 +212,19 @@ impl Prover {
     /// [`Unproven::Queue`].
     pub fn request(&self, task: Task) -> Result<watch::Receiver<Progress>, Unproven> {
         let mut shared = self.shared();
-        let same = |entry: &&Entry| {
-            entry.task.slot.hash == task.slot.hash
-                && entry.task.slot.number == task.slot.number
-                && entry.task.ask.workload == task.ask.workload
-                && !matches!(*entry.progress.borrow(), Progress::Failed(_))
-        };
-        if let Some(entry) = shared.entries.iter().find(same) {
+        let shared = &mut *shared;
+        let known =
+            |entry: &&mut Entry| same(&entry.task, &task) && !matches!(*entry.progress.borrow(), Progress::Failed(_));
+        if let Some(entry) = shared.entries.iter_mut().find(known) {
+            if let (Cause::Asked, Cause::Beacon { .. }) = (entry.task.cause, task.cause) {
+                // A checker that saw the slot earlier asked before it was known here for a beacon.
+                entry.task.cause = task.cause;
+                if let Some((running, _)) = &mut shared.running
+                    && same(running, &task)
+                {
+                    running.cause = task.cause;
+                }
+            }
             return Ok(entry.progress.subscribe());
         }
         let asked = task.cause == Cause::Asked;
@@ -230,7 +236,9 @@ impl Prover {
         while shared.entries.len() >= MOST_ENTRIES {
             shared.entries.pop_front();
         }
-        if let (false, Some((Cause::Asked, called_off))) = (asked, &shared.running) {
+        if let (false, Some((running, called_off))) = (asked, &shared.running)
+            && running.cause == Cause::Asked
+        {
             called_off.store(true, Ordering::Relaxed);
         }
         let (progress, receiver) = watch::channel(Progress::Working);
@@ -284,11 +292,11 @@ impl Prover {
                     }
                 }
             }
-            let Some(task) = self.next() else {
+            let Some((task, called_off)) = self.next() else {
                 self.wake.notified().await;
                 continue;
             };
-            let (outcome, back) = self.compute(&task, devices).await;
+            let (outcome, back) = self.compute(&task, called_off, devices).await;
             devices = back;
             if let Err(error) = &outcome {
                 tracing::warn!(slot = task.slot.number, %error, "no root");
@@ -309,20 +317,21 @@ impl Prover {
         Ok(opened.map_err(|_| ProveError::Cut)??)
     }
 
-    /// The next challenge: beacons first, each as early as it came. What is too late is given up.
-    fn next(&self) -> Option<Task> {
-        let mut late = Vec::new();
-        let shared = self.shared();
+    /// Begins with the next challenge: beacons first, each as early as it came. What is too late is given up.
+    fn next(&self) -> Option<(Task, Arc<AtomicBool>)> {
         let now = Instant::now();
-        let working = || shared.entries.iter().filter(|entry| entry.is_working());
-        late.extend(
-            working().filter(|e| matches!(e.task.cause, Cause::Beacon { deadline } if deadline <= now)).map(|e| e.task),
-        );
-        let is_late = |task: &Task| late.iter().any(|other| same(other, task));
-        let mut waiting = working().map(|entry| entry.task).filter(|task| !is_late(task));
-        let beacon = waiting.clone().find(|task| task.cause != Cause::Asked);
-        let next = beacon.or_else(|| waiting.next());
-        drop(shared);
+        let is_late = |task: &Task| matches!(task.cause, Cause::Beacon { deadline } if deadline <= now);
+        let (next, late) = {
+            let mut shared = self.shared();
+            let working = || shared.entries.iter().filter(|entry| entry.is_working()).map(|entry| entry.task);
+            let late: Vec<Task> = working().filter(is_late).collect();
+            let waiting = || working().filter(|task| !is_late(task));
+            let next = waiting().find(|task| task.cause != Cause::Asked).or_else(|| waiting().next());
+            // Under the same lock, so that a beacon that comes now finds what it has to call off.
+            let next = next.map(|task| (task, Arc::<AtomicBool>::default()));
+            shared.running = next.clone();
+            (next, late)
+        };
         for task in late {
             self.finish(&task, Err(Unproven::Late));
         }
@@ -348,11 +357,10 @@ impl Prover {
     async fn compute(
         &self,
         task: &Task,
+        called_off: Arc<AtomicBool>,
         mut devices: Vec<Box<dyn Backend>>,
     ) -> (Result<Proven, Unproven>, Vec<Box<dyn Backend>>) {
         let Task { slot, seen, ask, cause, .. } = *task;
-        let called_off = Arc::new(AtomicBool::new(false));
-        self.shared().running = Some((cause, called_off.clone()));
         let (limits, threads, workload) = (self.limits, self.threads, ask.workload);
         let challenge = challenge(&slot.hash, self.container.as_array());
         let mut computing = tokio::task::spawn_blocking({
