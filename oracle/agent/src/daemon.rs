@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use datagalax_gpu::{
-    Bounds, Probe,
+    Bounds, Probe, ProbeError,
     ask::Ask,
     beacon::Kind,
     capacity::{Limits, ProveError},
 };
+use datagalax_protocol::Inspection;
 use datagalax_relay::{
     Tunnel, name,
     tunnel::{Identity, RelayAddress},
@@ -43,7 +44,7 @@ use crate::{
     offer::{Keeper, Wanted},
     retry::Retry,
     selfcheck,
-    server::{Agent, WAITING, router, unix_now},
+    server::{Agent, PROBING, WAITING, router, unix_now},
     state::{StateDir, StateError},
 };
 
@@ -55,13 +56,15 @@ const READ_EVERY: Duration = Duration::from_secs(15);
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 /// How often the rest of the self-check is repeated.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// Longest that reading the hardware may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the times in the record of faults are brought up to date on the disk.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
 /// Pauses between attempts to bring the chain in step.
 const OFFER_RETRY: Retry = Retry::new(Duration::from_secs(10), Duration::from_secs(600));
 /// How long the looks for the committee may take at worst, waits for nodes included, before they count as hanging.
 const COMMITTEE_HANGS: Duration = Duration::from_secs(300);
-/// The same for a look at the hardware: a driver that does not answer hangs in the kernel.
+/// The same for a look at the hardware, which waits [`PROBE_TIMEOUT`] for the driver and then goes on without it.
 const HARDWARE_HANGS: Duration = Duration::from_secs(120);
 /// The same for following the container: each transaction may be sent until its blockhash expires, some times over.
 const FOLLOW_HANGS: Duration = Duration::from_secs(900);
@@ -152,6 +155,7 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         metrics: service.metrics.clone(),
         admission: OnceLock::new(),
         waiting: Semaphore::new(WAITING),
+        probing: Arc::new(Semaphore::new(PROBING)),
     });
     let shared = Shared {
         agent: agent.clone(),
@@ -361,57 +365,84 @@ impl Shared {
         self.agent.health.set("devices", lasting.map(|error| format!("beacons cannot be answered: {error}")));
         if let Some(Unproven::OtherRoot) = trouble {
             lock(&self.fitness).note(Fault::WrongRoot, unix_now(), unix_now());
-            self.faults_changed();
+            self.tell_faults();
+            self.look.notify_one();
         }
     }
 
     /// Looks at the hardware for ever.
     async fn hardware(&self, every: Duration) {
+        let health = &self.agent.health;
+        let watchdog = health.watch("hardware", HARDWARE_HANGS);
+        // Those on the disk; after --clear-faults they are not those that count.
+        let mut written: Option<Vec<Fault>> = None;
         let mut recorded = Instant::now();
-        let watchdog = self.agent.health.watch("hardware", HARDWARE_HANGS);
+        let mut reading = None;
         loop {
             watchdog.tick();
-            let (probe, now) = (self.agent.probe.clone(), unix_now());
             let registration = self.admission().registration();
-            match tokio::task::spawn_blocking(move || probe.inspect(now)).await {
-                Ok(inspection) => {
-                    // A class of processors has units, not cards.
-                    let gpus = if registration.minimum_memory == 0 { 0 } else { registration.gpus };
-                    let changed = lock(&self.fitness).look(inspection.as_ref(), gpus, now);
-                    let health = &self.agent.health;
-                    health.set("driver", inspection.as_ref().err().map(ToString::to_string));
-                    if let Ok(inspection) = &inspection {
-                        let small = selfcheck::class(&registration, inspection);
-                        health.set("cards", small.or_else(|| selfcheck::cards(&registration, inspection)));
-                        let cards = &inspection.metrics.gpus;
-                        let hottest = cards.iter().filter_map(|gpu| gpu.temperature).max().unwrap_or(0);
-                        self.agent.metrics.hottest_celsius.set(i64::from(hottest));
-                        let power: u64 = cards.iter().filter_map(|gpu| gpu.power).map(u64::from).sum();
-                        self.agent.metrics.power_watts.set(power as f64 / 1_000.0);
-                        health.set("disk", selfcheck::disk(inspection.metrics.host.disk_free));
-                    }
-                    if changed {
-                        self.faults_changed();
-                        recorded = Instant::now();
-                    } else if recorded.elapsed() >= RECORD_EVERY && lock(&self.fitness).unfit().is_some() {
-                        self.record().await;
-                        recorded = Instant::now();
-                    }
+            // A driver that hangs is waited for, not asked again and again.
+            let read = reading.get_or_insert_with(|| {
+                let probe = self.agent.probe.clone();
+                tokio::task::spawn_blocking(move || probe.inspect(unix_now()))
+            });
+            let changed = match time::timeout(PROBE_TIMEOUT, read).await {
+                Ok(read) => {
+                    reading = None;
+                    read.map_or_else(
+                        |error| {
+                            tracing::error!(%error, "the probe panicked");
+                            false
+                        },
+                        |inspection| self.inspected(&registration, inspection.as_ref()),
+                    )
                 }
-                Err(error) => tracing::error!(%error, "the probe panicked"),
+                Err(_) => {
+                    let seconds = PROBE_TIMEOUT.as_secs();
+                    health.set("driver", Some(format!("the driver has not answered for {seconds} s: reboot the host")));
+                    lock(&self.fitness).note(Fault::Unreadable, unix_now(), unix_now());
+                    true
+                }
+            };
+            self.tell_faults();
+            if changed {
+                self.look.notify_one();
+            }
+            let faults: Vec<Fault> = lock(&self.fitness).faults().cloned().collect();
+            let stale = !faults.is_empty() && recorded.elapsed() >= RECORD_EVERY;
+            if stale || written.as_ref() != Some(&faults) {
+                self.record().await;
+                (written, recorded) = (Some(faults), Instant::now());
             }
             time::sleep(every).await;
         }
     }
 
-    fn faults_changed(&self) {
+    /// Takes note of what the hardware shows. Whether there are other faults than before.
+    fn inspected(&self, registration: &Registration, inspection: Result<&Inspection, &ProbeError>) -> bool {
+        let (health, metrics) = (&self.agent.health, &self.agent.metrics);
+        health.set("driver", inspection.err().map(ToString::to_string));
+        if let Ok(inspection) = inspection {
+            let small = selfcheck::class(registration, inspection);
+            health.set("cards", small.or_else(|| selfcheck::cards(registration, inspection)));
+            let cards = &inspection.metrics.gpus;
+            let hottest = cards.iter().filter_map(|gpu| gpu.temperature).max().unwrap_or(0);
+            metrics.hottest_celsius.set(i64::from(hottest));
+            let power: u64 = cards.iter().filter_map(|gpu| gpu.power).map(u64::from).sum();
+            metrics.power_watts.set(power as f64 / 1_000.0);
+        }
+        // A class of processors has units, not cards.
+        let gpus = if registration.minimum_memory == 0 { 0 } else { registration.gpus };
+        lock(&self.fitness).look(inspection, gpus, unix_now())
+    }
+
+    fn tell_faults(&self) {
         let (unfit, count) = {
             let fitness = lock(&self.fitness);
             (fitness.unfit(), fitness.faults().count())
         };
         self.agent.metrics.faults.set(count as i64);
         self.agent.health.set("hardware", unfit.map(|reason| format!("unfit for tenants: {reason}")));
-        self.look.notify_one();
     }
 
     /// Puts faults, and who closed the container, on the disk.
@@ -508,6 +539,10 @@ impl Shared {
     /// Repeats the rest of the self-check for ever.
     async fn checks(&self, endpoint: bool) {
         loop {
+            let state = self.state.clone();
+            if let Ok(free) = tokio::task::spawn_blocking(move || state.free()).await {
+                self.agent.health.set("disk", selfcheck::disk(free));
+            }
             if endpoint {
                 let registered = self.admission().registration().offer.endpoint;
                 let answer = ask(&registered, &self.agent.key.pubkey()).await;

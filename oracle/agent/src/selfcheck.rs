@@ -47,7 +47,7 @@ pub fn cards(registration: &Registration, inspection: &Inspection) -> Option<Str
     })
 }
 
-/// Room for the state. `free` is 0 when it cannot be told.
+/// Room for the state. `free` is 0 when it cannot be told ([`crate::state::StateDir::free`]).
 pub fn disk(free: u64) -> Option<String> {
     (free != 0 && free < LEAST_DISK)
         .then(|| format!("{} MiB are free for --state-dir: {} are needed", free >> 20, LEAST_DISK >> 20))

@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use datagalax_gpu::Probe;
+use datagalax_gpu::{Probe, ProbeError};
 use datagalax_protocol::{
     BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Envelope, InspectionAnswer, InspectionRequest,
     LivenessAnswer, LivenessRequest, OpenAnswer, OpenRequest, Payload, SampleAnswer, SampleRequest, envelope::MAX_MESSAGE,
@@ -56,6 +56,8 @@ pub const ASKED_TIMEOUT: Duration = Duration::from_secs(120);
 pub const CONCURRENCY: usize = 64;
 /// Most requests that wait for a beacon's root: the five seats and the operator, with repetitions.
 pub const WAITING: usize = 32;
+/// Most readings of the hardware at a time.
+pub const PROBING: usize = 8;
 /// What one address may ask, before anything is known of it. All the seats may sit behind one.
 pub const PER_ADDRESS: Rate = Rate::per_second(256, 64);
 /// Most addresses that are told apart.
@@ -83,6 +85,9 @@ pub struct Agent {
     pub admission: OnceLock<Admission>,
     /// Places for requests that wait for a beacon's root.
     pub waiting: Semaphore,
+    /// Places for readings of the hardware. They go with the reading, not with the request: a driver that hangs must not take
+    /// all threads.
+    pub probing: Arc<Semaphore>,
 }
 
 /// A refusal as the asker sees it: a status and one line.
@@ -219,17 +224,13 @@ async fn buffered(request: Request, next: Next) -> Response {
 
 async fn liveness(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Response, Refused> {
     let (request, LivenessRequest, _) = agent.admit(&body).await?;
-    let (probe, now) = (agent.probe.clone(), unix_now());
-    let metrics = tokio::task::spawn_blocking(move || probe.measure(now)).await;
-    let metrics = metrics.map_err(internal)?.map_err(internal)?;
+    let metrics = agent.read(|probe| probe.measure(unix_now())).await?;
     agent.answer(&request, |request| LivenessAnswer { request, metrics })
 }
 
 async fn inspection(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Response, Refused> {
     let (request, InspectionRequest, _) = agent.admit(&body).await?;
-    let (probe, now) = (agent.probe.clone(), unix_now());
-    let inspection = tokio::task::spawn_blocking(move || probe.inspect(now)).await;
-    let inspection = inspection.map_err(internal)?.map_err(internal)?;
+    let inspection = agent.read(|probe| probe.inspect(unix_now())).await?;
     agent.answer(&request, |request| InspectionAnswer { request, inspection })
 }
 
@@ -340,6 +341,22 @@ impl Agent {
     fn admission(&self) -> Result<&Admission, Refused> {
         let text = "the registration was not found on chain yet";
         self.admission.get().ok_or_else(|| Refused(StatusCode::SERVICE_UNAVAILABLE, text.into()))
+    }
+
+    /// Reads the hardware.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Probe) -> Result<T, ProbeError> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let busy = |_| Refused(StatusCode::SERVICE_UNAVAILABLE, "the hardware is being read by others: ask again".into());
+        let place = self.probing.clone().try_acquire_owned().map_err(busy)?;
+        let probe = self.probe.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = read(probe.as_ref());
+            drop(place);
+            read
+        });
+        reading.await.map_err(internal)?.map_err(internal)
     }
 
     async fn admit<P: Payload>(&self, body: &[u8]) -> Result<(Envelope, P, Role), Refused> {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use sysinfo::Disks;
 use thiserror::Error;
 
 /// Largest record that is read, in bytes: a hundred times what the agent ever writes.
@@ -71,6 +72,15 @@ impl StateDir {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Free bytes of the file system that it lies on, 0 when that cannot be told. Blocks.
+    pub fn free(&self) -> u64 {
+        let Ok(folder) = self.folder.canonicalize() else { return 0 };
+        let disks = Disks::new_with_refreshed_list();
+        let holding = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
+        let deepest = holding.max_by_key(|disk| disk.mount_point().components().count());
+        deepest.map_or(0, sysinfo::Disk::available_space)
     }
 
     /// Reads a record; the default when it was never written.

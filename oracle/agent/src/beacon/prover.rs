@@ -487,3 +487,174 @@ impl Prover {
 fn same(one: &Task, other: &Task) -> bool {
     (one.slot.number, one.slot.hash, one.ask.workload) == (other.slot.number, other.slot.hash, other.ask.workload)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use datagalax_gpu::{
+        backend::Cpu,
+        capacity::{Demand, Schedule},
+    };
+    use datagalax_protocol::WorkSize;
+    use datagalax_service::metrics::{Metrics as _, Registry};
+
+    use super::*;
+
+    /// Products that may be computed, and who waits for more.
+    type Gate = Arc<(Mutex<u32>, Condvar)>;
+
+    /// A device that computes a product only when it is let.
+    struct Gated(Cpu, Gate);
+
+    impl Backend for Gated {
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+        fn free_memory(&self) -> Result<u64, BackendError> {
+            self.0.free_memory()
+        }
+        fn load(&mut self, seed: &Digest, size: &WorkSize) -> Result<(), BackendError> {
+            self.0.load(seed, size)
+        }
+        fn multiply(&mut self, seed: &Digest) -> Result<Vec<Digest>, BackendError> {
+            let (left, more) = &*self.1;
+            let mut left = more.wait_while(left.lock().unwrap(), |left| *left == 0).unwrap();
+            *left -= 1;
+            drop(left);
+            self.0.multiply(seed)
+        }
+        fn walk(&mut self, key: [u64; 2], walkers: u32, steps: u32) -> Result<Vec<u64>, BackendError> {
+            self.0.walk(key, walkers, steps)
+        }
+        fn release(&mut self) {
+            self.0.release();
+        }
+    }
+
+    fn prover(gate: &Gate) -> (Arc<Prover>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = gate.clone();
+        let open = move || Ok(vec![Box::new(Gated(Cpu::new(NonZeroUsize::MIN), gate.clone())) as Box<dyn Backend>]);
+        let state = Arc::new(StateDir::open(folder.path()).unwrap());
+        let metrics = Metrics::register(&mut Registry::default());
+        let container = Pubkey::new_from_array([3; 32]);
+        let prover = Prover::new(container, Arc::new(open), Limits::CPU, NonZeroUsize::MIN, state, metrics).unwrap();
+        (Arc::new(prover), folder)
+    }
+
+    /// Works at it until the test ends.
+    fn work(prover: &Arc<Prover>) -> tokio::task::JoinHandle<()> {
+        let prover = prover.clone();
+        tokio::spawn(async move { prover.work(|_| {}).await })
+    }
+
+    fn task(number: u64, cause: Cause) -> Task {
+        let workload = Demand::cpu(2).unwrap();
+        let schedule = Schedule::of(&workload, 1, Duration::ZERO);
+        let slot = Slot { number, hash: [number as u8; 32], time: 0 };
+        Task { epoch: 1, slot, seen: Instant::now(), ask: Ask { workload, schedule, reference: 1 }, cause }
+    }
+
+    fn beacon(number: u64) -> Task {
+        task(number, Cause::Beacon { deadline: Instant::now() + Duration::from_secs(60) })
+    }
+
+    fn let_pass(gate: &Gate, products: u32) {
+        *gate.0.lock().unwrap() += products;
+        gate.1.notify_all();
+    }
+
+    async fn ended(mut progress: watch::Receiver<Progress>) -> Result<Digest, Unproven> {
+        let ended = progress.wait_for(|progress| !matches!(progress, Progress::Working)).await.unwrap();
+        match &*ended {
+            Progress::Done(proven) => Ok(proven.root),
+            Progress::Failed(error) => Err(error.clone()),
+            Progress::Working => unreachable!("waited for"),
+        }
+    }
+
+    async fn until(mut holds: impl FnMut() -> bool) {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_beacon_calls_off_what_was_merely_asked_for_and_goes_first() {
+        let gate = Gate::default();
+        let (prover, _folder) = prover(&gate);
+        let _work = work(&prover);
+        let asked = prover.request(task(1, Cause::Asked)).unwrap();
+        let waits = prover.request(task(2, Cause::Asked)).unwrap();
+        until(|| prover.shared().running.is_some()).await;
+        let came = prover.request(beacon(3)).unwrap();
+        // The product under way ends; the next one of the first is never begun.
+        let_pass(&gate, 1);
+        assert_eq!(ended(asked).await, Err(Unproven::CalledOff));
+        let_pass(&gate, 2);
+        let root = ended(came).await.unwrap();
+        assert!(matches!(*waits.borrow(), Progress::Working), "it waits still");
+        let_pass(&gate, 2);
+        assert_ne!(ended(waits).await.unwrap(), root);
+        // What was called off may be asked for again.
+        assert!(prover.find(&task(1, Cause::Asked).slot).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_computation_for_all_who_ask_and_a_beacon_that_was_asked_for_early_is_one() {
+        let gate = Gate::default();
+        let (prover, _folder) = prover(&gate);
+        let early = prover.request(task(1, Cause::Asked)).unwrap();
+        let came = prover.request(beacon(1)).unwrap();
+        assert!(matches!(prover.shared().entries[0].task.cause, Cause::Beacon { .. }));
+        assert_eq!(prover.shared().entries.len(), 1);
+        let _work = work(&prover);
+        let_pass(&gate, 2);
+        assert_eq!(ended(early).await.unwrap(), ended(came).await.unwrap());
+        assert_eq!(*gate.0.lock().unwrap(), 0, "computed once");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_late_is_not_begun_and_what_waits_is_bounded() {
+        let gate = Gate::default();
+        let (prover, _folder) = prover(&gate);
+        let late = prover.request(task(1, Cause::Beacon { deadline: Instant::now() })).unwrap();
+        for number in 2..=MOST_WAITING as u64 {
+            prover.request(task(number, Cause::Asked)).unwrap();
+        }
+        assert_eq!(prover.request(task(99, Cause::Asked)).unwrap_err(), Unproven::Queue);
+        let came = prover.request(beacon(100)).unwrap();
+        let _work = work(&prover);
+        let_pass(&gate, 2);
+        assert_eq!(ended(late).await, Err(Unproven::Late));
+        ended(came).await.unwrap();
+        let_pass(&gate, 1_000);
+    }
+
+    #[tokio::test]
+    async fn devices_that_do_not_open_are_tried_again_and_what_was_asked_for_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let failures = Arc::new(Mutex::new(1));
+        let open = {
+            let failures = failures.clone();
+            move || {
+                let mut left = failures.lock().unwrap();
+                if *left > 0 {
+                    *left -= 1;
+                    return Err(BackendError::Device { device: "cuda:0".into(), reason: "is gone".into() });
+                }
+                Ok(vec![Box::new(Cpu::new(NonZeroUsize::MIN)) as Box<dyn Backend>])
+            }
+        };
+        let state = Arc::new(StateDir::open(folder.path()).unwrap());
+        let metrics = Metrics::register(&mut Registry::default());
+        let prover = Prover::new(Pubkey::default(), Arc::new(open), Limits::CPU, NonZeroUsize::MIN, state, metrics).unwrap();
+        let prover = Arc::new(prover);
+        let asked = prover.request(task(1, Cause::Asked)).unwrap();
+        let came = prover.request(beacon(2)).unwrap();
+        let _work = work(&prover);
+        assert!(matches!(ended(asked).await, Err(Unproven::Devices(_))));
+        ended(came).await.unwrap();
+    }
+}

@@ -222,6 +222,7 @@ pub struct Setup {
     /// Every slot after the draw slot is a beacon, or none.
     pub modulus: u64,
     pub proof_memory: u64,
+    pub clear_faults: bool,
     pub relays: Vec<RelayAddress>,
 }
 
@@ -238,6 +239,7 @@ impl Default for Setup {
             policy: Policy { quiet: Duration::from_secs(600), back: Return::Automatic, hottest: 90 },
             modulus: 1,
             proof_memory: 256 << 20,
+            clear_faults: false,
             relays: Vec::new(),
         }
     }
@@ -289,7 +291,19 @@ pub fn lease(user: Pubkey, phase: Phase) -> Lease {
 
 /// A host that answers its checker.
 pub async fn host(setup: Setup) -> Host {
-    let Setup { probe, registration: change, wanted, can_offer, state, key, policy, modulus, proof_memory, relays } = setup;
+    let Setup {
+        probe,
+        registration: change,
+        wanted,
+        can_offer,
+        state,
+        key,
+        policy,
+        modulus,
+        proof_memory,
+        clear_faults,
+        relays,
+    } = setup;
     let checker = Keypair::new();
     let fingerprint = probe.fingerprint();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -339,7 +353,7 @@ pub async fn host(setup: Setup) -> Host {
         wanted,
         policy,
         inspect_every: Duration::from_millis(50),
-        clear_faults: false,
+        clear_faults,
         check_endpoint: true,
         relays,
         start_timeout: Duration::ZERO,

@@ -10,6 +10,7 @@ use datagalax_agent::{
 };
 use datagalax_gpu::probe::Recording;
 use datagalax_protocol::inspection::Xid;
+use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 
 fn sound() -> Recording {
@@ -45,6 +46,42 @@ async fn an_xid_closes_the_container_before_the_next_tenant_and_quiet_opens_it_a
     let opened = format!("offer {} 0 true", host.url);
     until("the container to be opened again", || host.chain.done().last() == Some(&opened)).await;
     assert_eq!(host.chain.done().len(), 2);
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_fault_and_not_who_closed_the_container_unless_it_is_told_to() {
+    // A card that must be reset, on a host that was closed for it.
+    let played = Arc::new(Played::new(with_xid(95, now())));
+    let (state, key) = (Arc::new(tempfile::tempdir().unwrap()), Keypair::new());
+    let again = |played: &Arc<Played>, clear_faults, accepting| Setup {
+        probe: played.clone(),
+        registration: Box::new(move |registration| {
+            let registration = registration.as_mut().unwrap();
+            (registration.minimum_memory, registration.offer.accepting) = (1 << 30, accepting);
+        }),
+        can_offer: true,
+        clear_faults,
+        state: state.clone(),
+        key: key.insecure_clone(),
+        ..Setup::default()
+    };
+    let host = crate::fake::host(again(&played, false, true)).await;
+    until("the container to be closed", || host.chain.done().len() == 1).await;
+    host.stop().await.unwrap();
+
+    // The new process sees no Xid any more.
+    played.play(sound());
+    let host = crate::fake::host(again(&played, false, false)).await;
+    until("the fault to be told again", || host.health.topics().contains_key("hardware")).await;
+    assert_eq!(host.chain.done(), Vec::<String>::new());
+    host.stop().await.unwrap();
+
+    let host = ready_host(again(&played, true, false)).await;
+    until("the container to be opened again", || host.chain.done() == [format!("offer {} 0 true", host.url)]).await;
+    host.stop().await.unwrap();
+    // Forgotten once and for all.
+    let host = ready_host(again(&played, false, true)).await;
+    assert_eq!(host.metrics.faults.get(), 0);
 }
 
 #[tokio::test]
