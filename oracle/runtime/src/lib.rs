@@ -1,0 +1,87 @@
+//! Running leased workloads.
+//!
+//! [`Runtime`] is what an agent needs; [`process::Processes`] runs plain processes, each lease in a private folder under a
+//! supervisor of its own (`datagalax-shim`), so that it goes on while the agent restarts, and nothing of it is left when it ends.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`workload`] | what is run, within which limits, and how it ended |
+//! | [`process`] | the runtime of plain processes: folders, supervisors, exec, copying, the end |
+//! | [`log`] | a workload's output, bounded, to be followed |
+//! | [`shim`] | the supervisor: starts it, keeps the limits, ends it |
+//! | [`members`] | which processes belong to a lease |
+
+pub mod log;
+pub mod members;
+pub mod process;
+pub mod shim;
+pub mod workload;
+
+use std::time::Duration;
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use tokio::{
+    io::AsyncRead,
+    net::TcpStream,
+    process::{ChildStderr, ChildStdin, ChildStdout},
+};
+
+pub use workload::{End, Id, Limits, Status, Workload};
+
+use process::RuntimeError;
+
+/// A piece of a workload's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Bytes of output before this one. More than was asked for when older output was dropped.
+    pub offset: u64,
+    /// What it wrote, on standard output and standard error together.
+    pub bytes: Vec<u8>,
+}
+
+/// A command inside a workload. Dropping it kills the command.
+pub struct Exec {
+    /// Its standard input; drop it for the end of file.
+    pub stdin: ChildStdin,
+    /// Its standard output.
+    pub stdout: ChildStdout,
+    /// Its standard error.
+    pub stderr: ChildStderr,
+    /// Resolves to the exit status, -1 for a signal.
+    pub ended: BoxFuture<'static, Result<i32, RuntimeError>>,
+}
+
+/// Runs workloads, one a lease. Every method may be called again after a failure or a restart.
+pub trait Runtime: Send + Sync + 'static {
+    /// Starts a workload and returns once it runs. Doing it again with the same workload changes nothing.
+    fn start<'a>(&'a self, id: &'a Id, workload: &'a Workload) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Where a workload is.
+    fn status<'a>(&'a self, id: &'a Id) -> BoxFuture<'a, Result<Status, RuntimeError>>;
+
+    /// All leases of which something is here, running or not.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Id>, RuntimeError>>;
+
+    /// Output from an offset on; with `follow`, until the workload has ended, otherwise what there is.
+    fn logs(&self, id: &Id, from: u64, follow: bool) -> BoxStream<'static, Result<Chunk, RuntimeError>>;
+
+    /// Runs a command beside the workload, with its rights and limits.
+    fn exec<'a>(&'a self, id: &'a Id, command: &'a [String]) -> BoxFuture<'a, Result<Exec, RuntimeError>>;
+
+    /// Connects to one of the workload's ports.
+    fn connect<'a>(&'a self, id: &'a Id, port: &'a str) -> BoxFuture<'a, Result<TcpStream, RuntimeError>>;
+
+    /// Writes a file, relative to the workload's folder, with the workload's rights.
+    fn copy_in<'a>(
+        &'a self,
+        id: &'a Id,
+        path: &'a str,
+        from: &'a mut (dyn AsyncRead + Send + Unpin),
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Reads a file, relative to the workload's folder, with the workload's rights.
+    fn copy_out<'a>(&'a self, id: &'a Id, path: &'a str) -> BoxFuture<'a, Result<Exec, RuntimeError>>;
+
+    /// Ends a workload (politely, then after `grace` by force) and removes everything of it. Doing it again changes nothing.
+    fn stop<'a>(&'a self, id: &'a Id, grace: Duration) -> BoxFuture<'a, Result<(), RuntimeError>>;
+}
