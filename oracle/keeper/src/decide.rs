@@ -3,7 +3,7 @@
 use std::fmt;
 
 use datagalax::{
-    constants::{HISTORY, MAX_SETTLED_EPOCHS, NONE},
+    constants::{DAY, EPOCH_REST, HISTORY, MAX_SETTLED_EPOCHS, NONE},
     settlement,
     state::{Block, Case, Container, Epoch, Keeper, Lease, Network, Row},
 };
@@ -17,6 +17,8 @@ use crate::{
 /// Epochs that a running lease may have to be settled before a keeper pays a transaction for it: a quarter of what a row's history
 /// keeps, so that a late keeper loses nobody a verdict.
 const SETTLE_EVERY: u32 = 8;
+/// Seconds for which a decided case is left for readers: as long as evidence is kept.
+const CASE_KEPT: i64 = 30 * DAY;
 /// Time of a slot, milliseconds, where seconds are made of slots.
 const SLOT: i64 = 400;
 
@@ -43,6 +45,8 @@ pub struct ChainView {
     pub claim_from: Option<u64>,
     /// Lamports of the fee payer.
     pub balance: u64,
+    /// Epochs whose accounts are left for readers before their rent is taken back.
+    pub keep_epochs: u32,
 }
 
 /// Containers, cases and leases that may want something done. Read seldom, and only as much as one keeper does at a time.
@@ -52,6 +56,25 @@ pub struct Chores {
     pub containers: Vec<Watched>,
     /// Leases that wait for their host, run, or have ended and are not settled.
     pub leases: Vec<(Address, Box<Lease>)>,
+    /// Accounts that this keeper pays the rent of.
+    pub rented: Vec<(Address, Rented)>,
+}
+
+/// An account whose rent this keeper paid and gets back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rented {
+    /// An epoch's.
+    Epoch {
+        /// Its number.
+        number: u32,
+        /// Whether what nobody earned went back to the vault.
+        released: bool,
+    },
+    /// A case's.
+    Case {
+        /// When it was decided, seconds of the chain's clock; `None` while it is open.
+        closed: Option<i64>,
+    },
 }
 
 /// A container whose row is frozen or left.
@@ -127,6 +150,8 @@ pub enum Action {
     CloseLease(Address),
     /// Settle a lease as far as its epochs are judged.
     SettleLease(Address),
+    /// Close an account whose rent this keeper paid, to get it back.
+    Reclaim(Address),
     /// Have this keeper's own pay sent to its wallet.
     Claim,
 }
@@ -158,13 +183,15 @@ pub enum Kind {
     CloseLease,
     /// [`Action::SettleLease`]
     Settle,
+    /// [`Action::Reclaim`]
+    Reclaim,
     /// [`Action::Claim`]
     Claim,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Advance,
         Self::Churn,
         Self::Draw,
@@ -177,6 +204,7 @@ impl Kind {
         Self::CancelLease,
         Self::CloseLease,
         Self::Settle,
+        Self::Reclaim,
         Self::Claim,
     ];
 
@@ -195,6 +223,7 @@ impl Kind {
             Self::CancelLease => "cancel-lease",
             Self::CloseLease => "close-lease",
             Self::Settle => "settle",
+            Self::Reclaim => "reclaim",
             Self::Claim => "claim",
         }
     }
@@ -218,6 +247,7 @@ impl Kind {
             Self::Tally => 9,
             Self::OpenCase | Self::CloseCase | Self::Release | Self::Vacate => 3,
             Self::CancelLease | Self::CloseLease | Self::Settle => 4,
+            Self::Reclaim => 8,
         }
     }
 }
@@ -238,6 +268,7 @@ impl Action {
             Self::CancelLease(_) => Kind::CancelLease,
             Self::CloseLease(_) => Kind::CloseLease,
             Self::SettleLease(_) => Kind::Settle,
+            Self::Reclaim(_) => Kind::Reclaim,
             Self::Claim => Kind::Claim,
         }
     }
@@ -255,7 +286,8 @@ impl Action {
             Self::VacateRow(address)
             | Self::CancelLease(address)
             | Self::CloseLease(address)
-            | Self::SettleLease(address) => (Some(address), 0, 0),
+            | Self::SettleLease(address)
+            | Self::Reclaim(address) => (Some(address), 0, 0),
             Self::Claim => (None, 0, 0),
         };
         match address {
@@ -282,6 +314,7 @@ impl fmt::Display for Action {
             Self::CancelLease(lease) => write!(f, "cancel lease {lease}"),
             Self::CloseLease(lease) => write!(f, "close lease {lease}"),
             Self::SettleLease(lease) => write!(f, "settle lease {lease}"),
+            Self::Reclaim(account) => write!(f, "close {account} and get its rent back"),
             Self::Claim => f.write_str("withdraw the keeper's pay"),
         }
     }
@@ -305,6 +338,7 @@ pub fn due(view: &ChainView, now: i64) -> Vec<Due> {
     let advanced = network.current_epoch != NONE;
     due.extend(view.chores.containers.iter().filter_map(|watched| container(network, watched, number, now, advanced)));
     due.extend(view.chores.leases.iter().filter_map(|(address, l)| lease(view, *address, l, number, now, advanced)));
+    due.extend(view.chores.rented.iter().filter_map(|(address, rented)| reclaim(view, *address, rented, now)));
     due.extend(claim(view));
     in_order(&mut due);
     due
@@ -435,6 +469,19 @@ fn lease(view: &ChainView, address: Address, lease: &Lease, current: u32, now: i
         }
         _ => None,
     }
+}
+
+/// An account that this keeper pays the rent of and nobody needs any more.
+fn reclaim(view: &ChainView, address: Address, rented: &Rented, now: i64) -> Option<Due> {
+    let over = match *rented {
+        Rented::Epoch { number, released } => {
+            let kept = view.keep_epochs.max(EPOCH_REST);
+            let current = view.network.current_epoch;
+            released && current != NONE && number.saturating_add(kept) <= current
+        }
+        Rented::Case { closed } => closed.is_some_and(|closed| now >= closed.saturating_add(CASE_KEPT)),
+    };
+    over.then_some(Due { action: Action::Reclaim(address), deadline: None, since: i64::MAX - 1, value: 0 })
 }
 
 /// This keeper's own pay, when it is enough. Last of all.

@@ -1,5 +1,5 @@
 //! The keeper: does what anybody may do to move epochs on (advance, churn, draw, seat, tally), and what else falls due: cases
-//! opened and closed, rows released and vacated, leases cancelled, closed and settled.
+//! opened and closed, rows released and vacated, leases cancelled, closed and settled, rent taken back.
 //!
 //! [`due`] decides, from a [`ChainView`] and a time alone, and [`pick`] in which order it goes out: earliest deadline first.
 //! [`Keeper`] reads, waits for its turn among the other keepers ([`turns`]), looks again, sends what was decided in batches and
@@ -19,7 +19,7 @@ pub mod report;
 pub mod turns;
 
 pub use chain::{Chain, Done, Failure, Outcome};
-pub use cluster::ClusterChain;
-pub use decide::{Action, ChainView, Chores, Kind, Watched, due, next_actions, next_moment, rows_of_interest};
+pub use cluster::{ClusterChain, Own};
+pub use decide::{Action, ChainView, Chores, Kind, Rented, Watched, due, next_actions, next_moment, rows_of_interest};
 pub use keeper::{Conduct, Keeper, Seen, StartError};
 pub use plan::{Due, Pace, batches, in_order, pick};

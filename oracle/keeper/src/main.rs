@@ -7,10 +7,10 @@ use clap::{Parser, ValueEnum};
 use datagalax_client::{
     Address, Pipeline, addresses, keys,
     pipeline::{DirectoryStore, Resolved, Settings},
-    rpc::{self, HttpRpc, Rpc},
+    rpc::{self, Rpc},
 };
 use datagalax_keeper::{
-    ClusterChain, Conduct, Keeper, Seen,
+    ClusterChain, Conduct, Keeper, Own, Seen,
     books::{Books, Entry, Fate},
     ledger::{Ledger, Recorder, reconcile},
     monitor::{Counted, Metrics, log_epoch, show},
@@ -53,7 +53,11 @@ struct Options {
     /// `datagalax withdraw`. The token account must exist.
     #[arg(long, env = "DATAGALAX_KEEPER_CLAIM", default_value_t = 0, value_name = "BASE-UNITS")]
     claim: u64,
-    /// Lamports that 24 hours may cost; beyond it only what has a deadline is done. 0 for no limit.
+    /// Epochs whose accounts are left for readers, at least 4. This keeper paid the rent of those it advanced to, some 0.004 SOL each,
+    /// and takes it back after so many; and of a decided case after 30 days.
+    #[arg(long, env = "DATAGALAX_KEEPER_KEEP_EPOCHS", default_value_t = 48, value_parser = clap::value_parser!(u32).range(4..), value_name = "EPOCHS")]
+    keep_epochs: u32,
+    /// Lamports of fees that 24 hours may cost; beyond it only what has a deadline is done. 0 for no limit.
     #[arg(long, env = "DATAGALAX_KEEPER_DAILY_BUDGET", default_value_t = 0, value_name = "LAMPORTS")]
     daily_budget: u64,
     /// Lamports of the fee payer below which the keeper says that it is not ready.
@@ -149,8 +153,8 @@ async fn keep(options: Options, service: Service<Metrics>) -> Result<(), Ended> 
     let settings = Settings { priority_fee: options.priority_fee, ..Settings::default() };
     let pipeline = Pipeline::new(rpc.clone(), payer.clone(), recorder.clone(), settings);
     let wallet = options.wallet.unwrap_or_else(|| payer.pubkey());
-    let ws = options.ws.first().cloned().unwrap_or_else(|| HttpRpc::default_ws(&options.rpc[0]));
-    let chain = ClusterChain::new(pipeline, recorder, Some(&ws), wallet, some(options.claim));
+    let own = Own { wallet, claim_from: some(options.claim), keep_epochs: options.keep_epochs };
+    let chain = ClusterChain::new(pipeline, recorder, &rpc.sockets(), own);
     let conduct = Conduct { me: wallet, daily_budget: some(options.daily_budget) };
     let mut keeper = Keeper::new(chain, conduct, books.clone());
 

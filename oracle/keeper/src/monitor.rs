@@ -20,7 +20,7 @@ label! {
     pub enum ActionLabel: "action" {
         Advance = "advance", Churn = "churn", Draw = "draw", Seat = "seat", Tally = "tally", OpenCase = "open-case",
         CloseCase = "close-case", Release = "release", Vacate = "vacate", CancelLease = "cancel-lease",
-        CloseLease = "close-lease", Settle = "settle", Claim = "claim",
+        CloseLease = "close-lease", Settle = "settle", Reclaim = "reclaim", Claim = "claim",
     }
 }
 
@@ -39,6 +39,7 @@ impl From<Kind> for ActionLabel {
             Kind::CancelLease => Self::CancelLease,
             Kind::CloseLease => Self::CloseLease,
             Kind::Settle => Self::Settle,
+            Kind::Reclaim => Self::Reclaim,
             Kind::Claim => Self::Claim,
         }
     }

@@ -19,8 +19,8 @@ pub const MOST_BEFORE: u32 = 7;
 
 /// How many of the others come before `me` at an action, at most [`MOST_BEFORE`].
 pub fn rank(me: &Address, others: &[Address], action: &Action) -> u32 {
-    // Its own pay is nobody else's business.
-    if action.kind() == Kind::Claim {
+    // Its own pay and its own rent are nobody else's business.
+    if matches!(action.kind(), Kind::Claim | Kind::Reclaim) {
         return 0;
     }
     let subject = action.subject();

@@ -6,7 +6,7 @@ use datagalax::{
     state::{Block, Case, Container, Epoch, Grid, Keeper, Lease, Network, Row},
 };
 use datagalax_client::Address;
-use datagalax_keeper::{Action, ChainView, Chores, Watched, due, heads::BlockHead, next_actions, rows_of_interest};
+use datagalax_keeper::{Action, ChainView, Chores, Rented, Watched, due, heads::BlockHead, next_actions, rows_of_interest};
 
 const LENGTH: u32 = 60;
 /// The epoch that everything is looked at in.
@@ -36,7 +36,11 @@ fn view(row: Row) -> ChainView {
     }
     let mut container = boxed::<Container>();
     (container.provider, container.row) = (1, 3);
-    let chores = Chores { containers: vec![Watched { address: CONTAINER, container, row, case: None }], leases: vec![] };
+    let chores = Chores {
+        containers: vec![Watched { address: CONTAINER, container, row, case: None }],
+        leases: vec![],
+        rented: vec![],
+    };
     ChainView {
         network,
         slot: 0,
@@ -48,6 +52,7 @@ fn view(row: Row) -> ChainView {
         keeper: None,
         claim_from: None,
         balance: 1_000_000_000,
+        keep_epochs: 48,
     }
 }
 
@@ -215,4 +220,25 @@ fn pay_is_withdrawn_last_and_when_it_is_enough() {
     view.keeper.as_mut().unwrap().1.due = 0;
     view.claim_from = Some(0);
     assert_ne!(wanted(&view).last(), Some(&Action::Claim), "nothing is nothing");
+}
+
+#[test]
+fn rent_is_taken_back_when_nobody_needs_the_account() {
+    let quiet = Row { status: Row::LIVE, ..Row::checking(1, 0, 100, 1, 0) };
+    let wants = |rented| {
+        let mut view = view(quiet);
+        view.chores.rented = vec![(LEASE, rented)];
+        wanted(&view) == [Action::Reclaim(LEASE)]
+    };
+    let epoch = |number, released| wants(Rented::Epoch { number, released });
+    assert!(epoch(EPOCH - 48, true) && !epoch(EPOCH - 47, true), "48 of them are kept");
+    assert!(!epoch(EPOCH - 60, false), "what it reserved is not released");
+    let month = 30 * 86_400;
+    assert!(wants(Rented::Case { closed: Some(NOW - month) }) && !wants(Rented::Case { closed: Some(NOW - month + 1) }));
+    assert!(!wants(Rented::Case { closed: None }));
+    // However few are kept, the program wants four.
+    let mut view = view(quiet);
+    view.keep_epochs = 0;
+    view.chores.rented = vec![(LEASE, Rented::Epoch { number: EPOCH - 3, released: true })];
+    assert_eq!(wanted(&view), []);
 }

@@ -23,7 +23,7 @@ use datagalax_client::{
     rpc::{Blockhash, Rpc, RpcError, Simulation, Status},
 };
 use datagalax_keeper::{
-    Action, Chain, ClusterChain, Failure, Kind,
+    Action, Chain, ClusterChain, Failure, Kind, Own,
     books::{Books, MemoryBooks},
     due,
     ledger::{Recorder, reconcile},
@@ -231,7 +231,7 @@ fn chain(node: &Arc<Node>, books: &Arc<MemoryBooks>) -> ClusterChain {
     let pending: Arc<dyn PendingStore> = Arc::new(MemoryStore::default());
     let recorder = Arc::new(Recorder::new(pending, books.clone()));
     let pipeline = Pipeline::new(node.clone(), payer, recorder.clone(), Settings::default());
-    ClusterChain::new(pipeline, recorder, None, wallet, None)
+    ClusterChain::new(pipeline, recorder, &[], Own { wallet, claim_from: None, keep_epochs: 48 })
 }
 
 /// Views until there is nothing more to read at once; how many it took.
@@ -408,4 +408,27 @@ async fn keepers_that_do_nothing_are_forgotten_after_two_epochs() {
     keeper.actions += 1;
     node.put(addresses::keeper(&other), &*keeper);
     assert_eq!(looked(3 * length + 60).await, [other], "at work again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rent_of_its_own_old_epochs_is_taken_back_and_of_no_others() {
+    let (node, books) = (node(1), Arc::new(MemoryBooks::default()));
+    let chain = chain(&node, &books);
+    let payer = chain.pipeline().payer();
+    for (number, rent_payer) in [(40, payer), (41, Address::default()), (42, payer), (90, payer)] {
+        let mut epoch = boxed::<Epoch>();
+        (epoch.number, epoch.status, epoch.released, epoch.rent_payer) = (number, Epoch::DRAWN, 1, rent_payer);
+        node.put(addresses::epoch(number), &*epoch);
+    }
+    settle(&chain).await;
+    let (view, now) = chain.view().await.unwrap();
+    let wanted: Vec<Action> = due(&view, now).into_iter().map(|due| due.action).collect();
+    let own = [40, 42].map(|number| Action::Reclaim(addresses::epoch(number)));
+    assert!(own.iter().all(|action| wanted.contains(action)), "{wanted:?}");
+    assert_eq!(wanted.iter().filter(|action| action.kind() == Kind::Reclaim).count(), 2);
+    // Both in one transaction, and then they are not wanted any more.
+    let outcomes = chain.perform(&view, &own).await;
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()) && node.sent.load(Relaxed) == 1);
+    let (view, now) = chain.view().await.unwrap();
+    assert!(due(&view, now).iter().all(|due| due.action.kind() != Kind::Reclaim));
 }

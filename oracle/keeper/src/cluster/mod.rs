@@ -25,7 +25,10 @@ use datagalax_client::{
     pipeline::SendError,
     rpc::Changes,
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
 use solana_instruction::Instruction;
 use tokio::{sync::Mutex, time::timeout};
 use watch::{Heads, Seldom};
@@ -39,16 +42,24 @@ use crate::{
 /// How long a look at the chores may hold up the epochs.
 const CHORES_PATIENCE: Duration = Duration::from_secs(4);
 
+/// What is this keeper's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Whose keeper's account is named where there is a fee.
+    pub wallet: Address,
+    /// From how much on its pay is withdrawn to the wallet, base units; `None` to leave that to its owner.
+    pub claim_from: Option<u64>,
+    /// Epochs whose accounts are left for readers before their rent is taken back, at least 4.
+    pub keep_epochs: u32,
+}
+
 /// A real cluster.
 pub struct ClusterChain {
     reader: Reader,
     pipeline: Pipeline,
     recorder: Arc<Recorder>,
-    changes: Option<Mutex<Changes>>,
-    /// Whose keeper's account is named where there is a fee.
-    wallet: Address,
-    /// From how much on its pay is withdrawn, base units.
-    claim_from: Option<u64>,
+    changes: Vec<Mutex<Changes>>,
+    own: Own,
     /// The epoch that the network had advanced to when it was read last: read together with it.
     current: Mutex<Option<u32>>,
     heads: Mutex<Heads>,
@@ -67,25 +78,16 @@ struct Basics {
 }
 
 impl ClusterChain {
-    /// Reads and sends through this pipeline's node; with a WebSocket URL, is woken when the network or its tickets change.
-    /// Fees go to the keeper's account of `wallet`, while there is one, and from there to the wallet once they come to
-    /// `claim_from` base units. `recorder` is the pipeline's pending store.
-    pub fn new(
-        pipeline: Pipeline,
-        recorder: Arc<Recorder>,
-        ws: Option<&str>,
-        wallet: Address,
-        claim_from: Option<u64>,
-    ) -> Self {
-        let watched = vec![addresses::network(), addresses::checker_set()];
-        let changes = ws.map(|url| Mutex::new(Changes::watch(url, watched)));
+    /// Reads and sends through this pipeline's nodes, and is woken over these WebSockets when the network or its tickets change.
+    /// `recorder` is the pipeline's pending store.
+    pub fn new(pipeline: Pipeline, recorder: Arc<Recorder>, sockets: &[String], own: Own) -> Self {
+        let watch = |url: &String| Mutex::new(Changes::watch(url, vec![addresses::network(), addresses::checker_set()]));
         Self {
             reader: Reader::new(Arc::clone(pipeline.rpc())),
             pipeline,
             recorder,
-            changes,
-            wallet,
-            claim_from,
+            changes: sockets.iter().map(watch).collect(),
+            own,
             current: Mutex::default(),
             heads: Mutex::default(),
             seldom: Mutex::default(),
@@ -98,12 +100,12 @@ impl ClusterChain {
     /// # Errors
     /// The node does not answer, or the payer cannot pay the rent.
     pub async fn register(&self) -> Result<bool, SendError> {
-        let address = addresses::keeper(&self.wallet);
+        let address = addresses::keeper(&self.own.wallet);
         // What cannot be read is tried: the program refuses a second one.
         if self.reader.find::<Keeper>(&address).await.is_ok_and(|keeper| keeper.is_some()) {
             return Ok(false);
         }
-        let instruction = instructions::register_keeper(&self.pipeline.payer(), &self.wallet);
+        let instruction = instructions::register_keeper(&self.pipeline.payer(), &self.own.wallet);
         self.pipeline.send("register the keeper", &[instruction], &[]).await?;
         Ok(true)
     }
@@ -154,7 +156,9 @@ impl ClusterChain {
         if seldom.is_due(&network) && !more {
             seldom.begin(number, &heads.heads);
             // Trouble with the chores holds up no epoch.
-            match timeout(CHORES_PATIENCE, seldom.look(&self.reader, &network, &heads.heads, &self.wallet, now)).await {
+            let payer = self.pipeline.payer();
+            let look = seldom.look(&self.reader, &network, &heads.heads, &self.own.wallet, &payer, now);
+            match timeout(CHORES_PATIENCE, look).await {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => tracing::warn!("reading cases and leases failed: {e}"),
                 Err(_) => tracing::warn!("reading cases and leases took longer than {CHORES_PATIENCE:?}"),
@@ -168,8 +172,9 @@ impl ClusterChain {
             chores: seldom.chores.clone(),
             others: seldom.others(number),
             keeper: seldom.keeper.clone(),
-            claim_from: self.claim_from,
+            claim_from: self.own.claim_from,
             balance,
+            keep_epochs: self.own.keep_epochs,
             network,
         };
         Ok((view, now))
@@ -215,7 +220,8 @@ impl ClusterChain {
             Action::CancelLease(a) => instructions::cancel_lease(network, &a, lease(a)?),
             Action::CloseLease(a) => instructions::close_lease(&payer, &a, lease(a)?, false, 0),
             Action::SettleLease(a) => instructions::settle_lease(&a, lease(a)?),
-            Action::Claim => instructions::withdraw(network, &keeper?, addresses::Vault::Rewards, &self.wallet),
+            Action::Reclaim(a) => instructions::close_account(&payer, &a, &payer),
+            Action::Claim => instructions::withdraw(network, &keeper?, addresses::Vault::Rewards, &self.own.wallet),
         })
     }
 
@@ -293,6 +299,7 @@ impl ClusterChain {
             Action::CancelLease(lease) | Action::CloseLease(lease) | Action::SettleLease(lease) => {
                 self.seldom.lock().await.chores.leases.retain(|(address, _)| *address != lease);
             }
+            Action::Reclaim(account) => self.seldom.lock().await.chores.rented.retain(|(address, _)| *address != account),
             Action::Claim => self.seldom.lock().await.keeper.iter_mut().for_each(|(_, keeper)| keeper.due = 0),
             _ => {}
         }
@@ -383,11 +390,11 @@ impl Chain for ClusterChain {
             if self.more.load(Ordering::Relaxed) {
                 return;
             }
-            match &self.changes {
-                Some(changes) => {
-                    changes.lock().await.next(longest).await;
-                }
-                None => tokio::time::sleep(longest).await,
+            let woken = self.changes.iter().map(|changes| async { changes.lock().await.next(longest).await }.boxed());
+            match self.changes.is_empty() {
+                // The first of them, be it by its time.
+                false => drop(select_all(woken).await),
+                true => tokio::time::sleep(longest).await,
             }
         }
         .boxed()

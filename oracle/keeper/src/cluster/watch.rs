@@ -3,18 +3,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem::offset_of,
     time::Duration,
 };
 
 use datagalax::{
     constants::ROWS,
-    state::{Block, Case, Keeper, Lease, Network, Row},
+    state::{Block, Case, Epoch, Keeper, Lease, Network, Row},
 };
 use datagalax_client::{Address, ReadError, Reader, accounts::DISCRIMINATOR_LEN, addresses};
 use tokio::time::Instant;
 
 use crate::{
-    decide::{Chores, Watched, rows_of_interest},
+    decide::{Chores, Rented, Watched, rows_of_interest},
     heads::{BlockHead, read_accused, read_heads, read_lanes},
 };
 
@@ -32,6 +33,8 @@ const WATCHED: usize = 16;
 const LEASES: usize = 64;
 /// Leases that one answer may hold before only a part of them is asked for at a time.
 const LEASES_A_LOOK: usize = 2_000;
+/// Accounts that this keeper pays the rent of, of each type, that one look hands on.
+const RENTED: usize = 64;
 /// Other keepers that are remembered.
 const KEEPERS: usize = 64;
 /// Epochs without a paid action after which a keeper is thought to be gone.
@@ -41,7 +44,7 @@ const QUIET: u32 = 2;
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
 /// Where the rows begin in a block's account.
-const ROWS_AT: usize = DISCRIMINATOR_LEN + std::mem::offset_of!(Block, rows);
+const ROWS_AT: usize = DISCRIMINATOR_LEN + offset_of!(Block, rows);
 
 /// The pause between two looks in epochs of this many seconds.
 pub(super) fn look_every(length: u32) -> Duration {
@@ -137,6 +140,8 @@ pub(super) struct Seldom {
     /// Frozen and left rows, with the container's address once it is known.
     rows: BTreeMap<(u32, u8), Option<Address>>,
     leases: Vec<Leases>,
+    /// The epoch for which the accounts with this keeper's rent were looked for.
+    rented: Option<u32>,
     others: HashMap<Address, Other>,
     /// This keeper's own account.
     pub keeper: Option<(Address, Box<Keeper>)>,
@@ -190,13 +195,36 @@ impl Seldom {
         network: &Network,
         heads: &BTreeMap<u32, BlockHead>,
         wallet: &Address,
+        payer: &Address,
         now: i64,
     ) -> Result<(), ReadError> {
         let Ok(epoch) = network.epoch_at(now) else { return Ok(()) };
         self.look_at_keepers(reader, wallet, epoch).await?;
         self.look_for_rows(reader, network, heads, epoch, now).await?;
         self.look_at_rows(reader, network, now).await?;
-        self.look_at_leases(reader, now).await
+        self.look_at_leases(reader, now).await?;
+        self.look_at_rented(reader, payer, epoch).await
+    }
+
+    /// Once an epoch: what this keeper pays the rent of, the oldest first.
+    async fn look_at_rented(&mut self, reader: &Reader, payer: &Address, epoch: u32) -> Result<(), ReadError> {
+        if self.rented == Some(epoch) {
+            return Ok(());
+        }
+        let mut epochs = reader.matching::<Epoch>(&[(offset_of!(Epoch, rent_payer), payer.as_ref())]).await?;
+        epochs.sort_by_key(|(_, epoch)| epoch.number);
+        let mut cases = reader.matching::<Case>(&[(offset_of!(Case, rent_payer), payer.as_ref())]).await?;
+        // Open ones wait for something else.
+        cases.retain(|(_, case)| case.status != Case::OPEN);
+        cases.sort_by_key(|(_, case)| case.closed);
+        let of_epoch = |(address, epoch): &(Address, Box<Epoch>)| {
+            (*address, Rented::Epoch { number: epoch.number, released: epoch.released == 1 })
+        };
+        let of_case = |(address, case): &(Address, Box<Case>)| (*address, Rented::Case { closed: Some(case.closed) });
+        let epochs = epochs.iter().take(RENTED).map(of_epoch);
+        self.chores.rented = epochs.chain(cases.iter().take(RENTED).map(of_case)).collect();
+        self.rented = Some(epoch);
+        Ok(())
     }
 
     async fn look_at_keepers(&mut self, reader: &Reader, wallet: &Address, epoch: u32) -> Result<(), ReadError> {
@@ -303,9 +331,9 @@ impl Seldom {
         }
         let mut found = Vec::new();
         for of in &mut self.leases {
-            let at = std::mem::offset_of!(Lease, status);
+            let at = offset_of!(Lease, status);
             let mut leases = loop {
-                let user = std::mem::offset_of!(Lease, user);
+                let user = offset_of!(Lease, user);
                 let leases = match &of.part {
                     None => reader.matching::<Lease>(&[(at, &[of.status])]).await?,
                     Some(byte) => reader.matching::<Lease>(&[(at, &[of.status]), (user, &[*byte])]).await?,

@@ -85,6 +85,7 @@ impl Model {
             keeper: None,
             claim_from: None,
             balance: 1_000_000_000,
+            keep_epochs: 48,
         }
     }
 
