@@ -141,7 +141,16 @@ pub trait Slots: Send {
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<SeenSlot>, SlotsError>>;
 }
 
-/// Being woken when the container's account changes. A hint: notifications get lost.
+/// An account whose changes are of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// The container's: its lease, its offer.
+    Container(Pubkey),
+    /// A block's, by index: it changes when its seats are filled, right after the draw.
+    Block(u32),
+}
+
+/// Being woken when an account changes. A hint: notifications get lost.
 pub trait Wake: Send {
     /// Waits for a change, at most for `longest`.
     fn next(&mut self, longest: Duration) -> BoxFuture<'_, ()>;
@@ -182,8 +191,8 @@ pub trait Chain: Send + Sync + 'static {
     /// Slots, from some minutes back on.
     fn slots(&self) -> Box<dyn Slots>;
 
-    /// Changes of the container's account.
-    fn changes(&self, container: Pubkey) -> Box<dyn Wake>;
+    /// Changes of an account.
+    fn changes(&self, of: Watched) -> Box<dyn Wake>;
 }
 
 /// What the agent does on the chain. Each of these is known to have happened, or not, on return.

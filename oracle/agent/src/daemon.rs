@@ -32,7 +32,7 @@ use tokio::{
 use crate::{
     admission::Admission,
     beacon::prover::{Cause, OpenDevices, Prover, Task, Unproven},
-    chain::{Act, Chain, Cluster, Registration, SeenSlot, SlotsError},
+    chain::{Act, Chain, Cluster, Registration, SeenSlot, SlotsError, Watched},
     challenge,
     faults::{
         Fault,
@@ -50,6 +50,8 @@ use crate::{
 
 /// How often an agent without the current committee looks for it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Shortest pause between two such looks, however often the block changes.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// How often the container's account is read when nothing says that it changed.
 const READ_EVERY: Duration = Duration::from_secs(15);
 /// How often a lease that is not started is looked after, and what failed is tried again.
@@ -269,6 +271,7 @@ impl Shared {
     async fn committee(&self) {
         let admission = self.admission();
         let watchdog = self.agent.health.watch("committee", COMMITTEE_HANGS);
+        let mut changes = self.chain.changes(Watched::Block(admission.registration().block));
         loop {
             watchdog.tick();
             let known = admission.committee();
@@ -276,7 +279,9 @@ impl Shared {
             if known.is_none_or(|committee| committee.operators.is_empty() || committee.beacons.is_none()) {
                 self.refresh().await;
             }
-            time::sleep(LOOK_EVERY).await;
+            // Woken by the seats, which are filled right after the draw: the first beacon may follow at once.
+            changes.next(LOOK_EVERY).await;
+            time::sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -461,7 +466,7 @@ impl Shared {
         let mut follower =
             workloads.map(|workloads| Follower::new(workloads, self.act.clone(), agent.metrics.leases.clone()));
         let mut keeper = Keeper::new(self.act.clone(), agent.container, wanted, OFFER_RETRY);
-        let mut changes = self.chain.changes(agent.container);
+        let mut changes = self.chain.changes(Watched::Container(agent.container));
         let watchdog = agent.health.watch("container", FOLLOW_HANGS);
         loop {
             watchdog.tick();

@@ -1,8 +1,11 @@
 //! [`Chain`] and [`Act`] through nodes of the cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use datagalax::state::{Checker, Container, Epoch, GpuClass, Lease as LeaseAccount};
+use datagalax::state::{Checker, ClassTerms, Container, Epoch, GpuClass, Lease as LeaseAccount};
 use datagalax_client::{
     Address, Pipeline, Reader, addresses,
     clock::read_clock,
@@ -19,6 +22,7 @@ use solana_pubkey::Pubkey;
 
 use crate::chain::{
     Act, Chain, ChainError, Cluster, Committee, Lease, Offer, Phase, Registration, SeenSlot, Slots, SlotsError, Wake,
+    Watched,
 };
 
 /// How far back slots are told at start: longer than any beacon may be answered. Each costs the node one question.
@@ -33,12 +37,33 @@ pub struct OnChain {
     rpc: Arc<dyn Rpc>,
     ws: Option<String>,
     reader: Reader,
+    classes: Mutex<Option<Classes>>,
+}
+
+/// All classes, as they were read in an epoch: for the beacons of one epoch they are read once.
+#[derive(Clone)]
+struct Classes {
+    epoch: u32,
+    terms: Arc<Vec<(u16, ClassTerms)>>,
 }
 
 impl OnChain {
     /// Asks these nodes; notifications come over `ws`. Nothing is asked yet.
     pub fn new(rpc: Arc<dyn Rpc>, ws: Option<String>) -> Self {
-        Self { reader: Reader::new(rpc.clone()), rpc, ws }
+        Self { reader: Reader::new(rpc.clone()), rpc, ws, classes: Mutex::default() }
+    }
+
+    async fn classes(&self, epoch: u32, own: u16) -> Result<Arc<Vec<(u16, ClassTerms)>>, ChainError> {
+        let known = self.classes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A class may be created, and registered in, within the epoch.
+        let has_own = |known: &Classes| known.terms.iter().any(|(id, _)| *id == own);
+        if let Some(known) = known.filter(|known| known.epoch == epoch && has_own(known)) {
+            return Ok(known.terms);
+        }
+        let classes = self.reader.classes().await.map_err(failed)?;
+        let terms: Arc<Vec<_>> = Arc::new(classes.iter().map(|class| (class.id, class.terms)).collect());
+        *self.classes.lock().unwrap_or_else(PoisonError::into_inner) = Some(Classes { epoch, terms: terms.clone() });
+        Ok(terms)
     }
 
     async fn class(&self, id: u16) -> Result<Option<Box<GpuClass>>, ChainError> {
@@ -103,11 +128,10 @@ impl Chain for OnChain {
 
     fn committee<'a>(&'a self, registration: &'a Registration) -> BoxFuture<'a, Result<Committee, ChainError>> {
         async move {
-            let (network, clock, block, classes) = try_join!(
+            let (network, clock, block) = try_join!(
                 async { self.reader.network().await.map_err(failed) },
                 async { read_clock(self.rpc.as_ref()).await.map_err(failed) },
                 async { self.reader.block(registration.block).await.map_err(failed) },
-                async { self.reader.classes().await.map_err(failed) },
             )?;
             let now = clock.unix_timestamp;
             let number = network.epoch_at(now).map_err(|_| failed("the network's first epoch has not begun"))?;
@@ -117,10 +141,11 @@ impl Chain for OnChain {
             let seats = block.lane(number).map(|lane| lane.committee.as_slice()).unwrap_or_default();
             let seated: Vec<_> = seats.iter().filter(|seat| seat.is_filled()).collect();
             let checkers: Vec<Address> = seated.iter().map(|seat| addresses::checker(seat.checker)).collect();
-            let (checkers, epoch) =
-                try_join!(async { self.reader.many::<Checker>(&checkers).await.map_err(failed) }, async {
-                    self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(failed)
-                },)?;
+            let (checkers, epoch, classes) = try_join!(
+                async { self.reader.many::<Checker>(&checkers).await.map_err(failed) },
+                async { self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(failed) },
+                self.classes(number, registration.class),
+            )?;
             // A seat's operator is copied by its first commit; a key changed after that leaves two that may ask.
             let copied = seated.iter().map(|seat| seat.operator).filter(|key| *key != Address::default());
             let mut operators: Vec<Pubkey> = copied.chain(checkers.into_iter().flatten().map(|c| c.operator)).collect();
@@ -128,13 +153,12 @@ impl Chain for OnChain {
             operators.dedup();
 
             let drawn = epoch.filter(|epoch| epoch.status == Epoch::DRAWN);
-            let terms: Vec<_> = classes.iter().map(|class| class.terms).collect();
-            let beacons = drawn.map(|epoch| ask::watch(&network, &epoch, &terms));
-            let own = classes.iter().find(|class| class.id == registration.class);
+            let beacons = drawn.map(|epoch| ask::watch(&network, &epoch, classes.iter().map(|(_, terms)| terms)));
+            let own = classes.iter().find(|(id, _)| *id == registration.class);
             let leased = ask::is_leased(&block.rows[usize::from(registration.row)], number);
             let ask = own
                 .ok_or_else(|| format!("there is no class {} on chain", registration.class))
-                .and_then(|class| Ask::of(&class.terms, registration.gpus, leased).map_err(|error| error.to_string()));
+                .and_then(|(_, terms)| Ask::of(terms, registration.gpus, leased).map_err(|error| error.to_string()));
             Ok(Committee { epoch: number, operators, remaining, beacons, ask })
         }
         .boxed()
@@ -152,8 +176,12 @@ impl Chain for OnChain {
         Box::new(NodeSlots { rpc: self.rpc.clone(), ws: self.ws.clone(), watch: None, newest: 0, timeless: 0 })
     }
 
-    fn changes(&self, container: Pubkey) -> Box<dyn Wake> {
-        Box::new(NodeChanges(self.ws.as_deref().map(|ws| Changes::watch(ws, vec![container]))))
+    fn changes(&self, of: Watched) -> Box<dyn Wake> {
+        let account = match of {
+            Watched::Container(container) => container,
+            Watched::Block(index) => addresses::block(index),
+        };
+        Box::new(NodeChanges(self.ws.as_deref().map(|ws| Changes::watch(ws, vec![account]))))
     }
 }
 

@@ -41,7 +41,7 @@ pub enum Known {
     Beacon(SeenSlot),
     /// A slot, but no beacon.
     Slot(SeenSlot),
-    /// Later than any that was seen: it may come.
+    /// It may come: it is later than any that was seen, or the epoch's beacons are not known yet.
     NotYet,
     /// Too long ago, or it never was.
     Never,
@@ -101,7 +101,9 @@ impl Beacons {
 
     /// What is known of a slot, asked about in this epoch.
     pub fn known(&self, epoch: u32, number: u64) -> Known {
-        if self.slots.back().is_none_or(|last| last.slot.number < number) {
+        // An asker may know of an epoch, or of its draw, a moment earlier.
+        let entered = self.epoch.is_some_and(|present| present.number >= epoch);
+        if !entered || self.slots.back().is_none_or(|last| last.slot.number < number) {
             return Known::NotYet;
         }
         let at = self.slots.binary_search_by_key(&number, |seen| seen.slot.number);
@@ -151,12 +153,12 @@ mod tests {
     fn slots_before_the_epoch_was_known_are_not_lost() {
         let mut beacons = Beacons::default();
         assert!(beacons.see(&(1..=5).map(seen).collect::<Vec<_>>()).is_empty());
-        assert!(matches!(beacons.known(7, 4), Known::Slot(_)));
+        assert!(matches!(beacons.known(7, 4), Known::NotYet), "whether it is one is not known yet");
         assert_eq!(numbers(&beacons.enter(7, watch(3))), [4, 5]);
         assert!(beacons.enter(7, watch(0)).is_empty(), "once an epoch");
         assert_eq!(numbers(&beacons.see(&[seen(5), seen(6)])), [6], "each once");
         assert!(matches!(beacons.known(7, 6), Known::Beacon(_)) && matches!(beacons.known(7, 3), Known::Slot(_)));
-        assert!(matches!(beacons.known(8, 6), Known::Slot(_)), "not of another epoch");
+        assert!(matches!(beacons.known(8, 6), Known::NotYet), "of an epoch that was not entered");
         assert!(matches!(beacons.known(7, 9), Known::NotYet) && matches!(beacons.known(7, 0), Known::Never));
         assert!(beacons.enter(8, watch(6)).is_empty());
         assert!(matches!(beacons.known(7, 6), Known::Slot(_)));

@@ -14,6 +14,7 @@ use datagalax::state::ClassTerms;
 use datagalax_agent::{
     chain::{
         Act, Chain, ChainError, Cluster, Committee, Lease, Offer, Phase, Registration, SeenSlot, Slots, SlotsError, Wake,
+        Watched,
     },
     daemon::{Parts, run},
     faults::fitness::{Policy, Return},
@@ -113,7 +114,7 @@ impl Chain for FakeChain {
         Box::new(Told(self.told.lock().unwrap().take().unwrap()))
     }
 
-    fn changes(&self, _: Pubkey) -> Box<dyn Wake> {
+    fn changes(&self, _: Watched) -> Box<dyn Wake> {
         Box::new(Woken(self.changed.subscribe()))
     }
 }

@@ -128,6 +128,25 @@ async fn bodies_that_are_no_message_are_refused() {
 }
 
 #[tokio::test]
+async fn whoever_sends_slowly_or_nothing_is_let_go_of() {
+    let host = ready_host(Setup::default()).await;
+    let head = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n", path::LIVENESS);
+    let begun = ["", "POST /v1/liveness HTTP/1.1\r\nhos", &head].map(|begun| {
+        let begun = begun.to_owned();
+        async move {
+            let mut stream = TcpStream::connect(host.address).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(Duration::from_secs(25), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+            answer
+        }
+    });
+    let answers = futures_util::future::join_all(begun).await;
+    assert_eq!(answers[..2], ["", ""], "closed");
+    assert!(answers[2].starts_with("HTTP/1.1 408"), "{}", answers[2]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_down_is_said_in_readiness_and_to_the_asker() {
     let host = ready_host(Setup::default()).await;
     *host.chain.committee.lock().unwrap() = Err(ChainError("no answer from the node".into()));
