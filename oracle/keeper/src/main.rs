@@ -49,9 +49,9 @@ struct Options {
     /// Whether to open the wallet's keeper account, without which there are no fees.
     #[arg(long, env = "DATAGALAX_KEEPER_REGISTER", value_enum, default_value_t = Register::Missing, value_name = "WHEN")]
     register: Register,
-    /// From how much on the pay is withdrawn to the wallet's token account, base units (millionths of an ATH); 0 leaves that to
-    /// `datagalax withdraw`. The token account must exist.
-    #[arg(long, env = "DATAGALAX_KEEPER_CLAIM", default_value_t = 0, value_name = "BASE-UNITS")]
+    /// From how much on the pay is withdrawn to the wallet's token account, if it has one, base units (millionths of an ATH); 0 leaves
+    /// that to `datagalax withdraw`.
+    #[arg(long, env = "DATAGALAX_KEEPER_CLAIM", default_value_t = 10_000_000, value_name = "BASE-UNITS")]
     claim: u64,
     /// Epochs whose accounts are left for readers, at least 4. This keeper paid the rent of those it advanced to, some 0.004 SOL each,
     /// and takes it back after so many; and of a decided case after 30 days.

@@ -16,11 +16,12 @@ use datagalax::{
     state::{Block, Container, Epoch, Grid, Keeper, Network, Row, VERSION},
 };
 use datagalax_client::{
-    Address, Pipeline,
+    Address, Pipeline, Reader,
     addresses::{self, PROGRAM},
     clock::CLOCK_SYSVAR,
     pipeline::{MemoryStore, PendingStore, Settings},
     rpc::{Blockhash, Rpc, RpcError, Simulation, Status},
+    token,
 };
 use datagalax_keeper::{
     Action, Chain, ClusterChain, Failure, Kind, Own,
@@ -226,12 +227,12 @@ fn chain(node: &Arc<Node>, books: &Arc<MemoryBooks>) -> ClusterChain {
     let payer = Arc::new(Keypair::new());
     let wallet = payer.pubkey();
     let mut keeper = boxed::<Keeper>();
-    keeper.wallet = wallet;
+    (keeper.wallet, keeper.due) = (wallet, 500);
     node.put(addresses::keeper(&wallet), &*keeper);
     let pending: Arc<dyn PendingStore> = Arc::new(MemoryStore::default());
     let recorder = Arc::new(Recorder::new(pending, books.clone()));
     let pipeline = Pipeline::new(node.clone(), payer, recorder.clone(), Settings::default());
-    ClusterChain::new(pipeline, recorder, &[], Own { wallet, claim_from: None, keep_epochs: 48 })
+    ClusterChain::new(pipeline, recorder, &[], Own { wallet, claim_from: Some(500), keep_epochs: 48 })
 }
 
 /// Views until there is nothing more to read at once; how many it took.
@@ -431,4 +432,35 @@ async fn the_rent_of_its_own_old_epochs_is_taken_back_and_of_no_others() {
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()) && node.sent.load(Relaxed) == 1);
     let (view, now) = chain.view().await.unwrap();
     assert!(due(&view, now).iter().all(|due| due.action.kind() != Kind::Reclaim));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pay_is_withdrawn_once_the_wallet_can_take_it() {
+    let (node, books) = (node(1), Arc::new(MemoryBooks::default()));
+    let chain = chain(&node, &books);
+    let claims = async || {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let (view, now) = chain.view().await.unwrap();
+        due(&view, now).iter().any(|due| due.action == Action::Claim)
+    };
+    assert!(!claims().await, "it has no token account");
+    let network = Reader::new(node.clone()).network().await.unwrap();
+    let home = token::home(&chain.pipeline().payer(), &network);
+    // A token account: mint, owner, amount, and initialised at byte 108.
+    let mut data = vec![0; 165];
+    data[108] = 1;
+    let account = Account { lamports: 1, data, owner: token::TOKEN_PROGRAM, executable: false, rent_epoch: 0 };
+    node.accounts.lock().unwrap().insert(home, account);
+    assert!(claims().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_network_s_other_keepers_are_known_before_anything_is_done() {
+    let (node, books) = (node(501), Arc::new(MemoryBooks::default()));
+    let chain = chain(&node, &books);
+    let other = Address::new_from_array([4; 32]);
+    let mut keeper = boxed::<Keeper>();
+    keeper.wallet = other;
+    node.put(addresses::keeper(&other), &*keeper);
+    assert_eq!(chain.view().await.unwrap().0.others, [other]);
 }

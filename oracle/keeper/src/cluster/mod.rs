@@ -153,6 +153,15 @@ impl ClusterChain {
         let more = heads.refresh(&self.reader, &network, number, drawn).await?;
         self.more.store(more, Ordering::Relaxed);
         let mut seldom = self.seldom.lock().await;
+        if !seldom.knows_others {
+            // Before anything is done: whoever thinks that it is alone does what is another's turn.
+            let look = seldom.look_at_keepers(&self.reader, &network, &self.own.wallet, number);
+            match timeout(CHORES_PATIENCE, look).await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => tracing::warn!("the other keepers could not be looked for: {e}"),
+                Err(_) => tracing::warn!("looking for the other keepers took longer than {CHORES_PATIENCE:?}"),
+            }
+        }
         if seldom.is_due(&network) && !more {
             seldom.begin(number, &heads.heads);
             // Trouble with the chores holds up no epoch.
@@ -172,7 +181,7 @@ impl ClusterChain {
             chores: seldom.chores.clone(),
             others: seldom.others(number),
             keeper: seldom.keeper.clone(),
-            claim_from: self.own.claim_from,
+            claim_from: self.own.claim_from.filter(|_| seldom.has_home),
             balance,
             keep_epochs: self.own.keep_epochs,
             network,

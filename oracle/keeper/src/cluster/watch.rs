@@ -11,7 +11,7 @@ use datagalax::{
     constants::ROWS,
     state::{Block, Case, Epoch, Keeper, Lease, Network, Row},
 };
-use datagalax_client::{Address, ReadError, Reader, accounts::DISCRIMINATOR_LEN, addresses};
+use datagalax_client::{Address, ReadError, Reader, accounts::DISCRIMINATOR_LEN, addresses, token};
 use tokio::time::Instant;
 
 use crate::{
@@ -143,6 +143,11 @@ pub(super) struct Seldom {
     /// The epoch for which the accounts with this keeper's rent were looked for.
     rented: Option<u32>,
     others: HashMap<Address, Other>,
+    /// Whether the other keepers were looked for.
+    pub knows_others: bool,
+    /// Whether its wallet has a token account for its pay, and whether it was said that it has none.
+    pub has_home: bool,
+    said_homeless: bool,
     /// This keeper's own account.
     pub keeper: Option<(Address, Box<Keeper>)>,
     pub chores: Chores,
@@ -199,7 +204,7 @@ impl Seldom {
         now: i64,
     ) -> Result<(), ReadError> {
         let Ok(epoch) = network.epoch_at(now) else { return Ok(()) };
-        self.look_at_keepers(reader, wallet, epoch).await?;
+        self.look_at_keepers(reader, network, wallet, epoch).await?;
         self.look_for_rows(reader, network, heads, epoch, now).await?;
         self.look_at_rows(reader, network, now).await?;
         self.look_at_leases(reader, now).await?;
@@ -227,9 +232,23 @@ impl Seldom {
         Ok(())
     }
 
-    async fn look_at_keepers(&mut self, reader: &Reader, wallet: &Address, epoch: u32) -> Result<(), ReadError> {
+    /// Looks who else is at work, and what this keeper is owed.
+    pub async fn look_at_keepers(
+        &mut self,
+        reader: &Reader,
+        network: &Network,
+        wallet: &Address,
+        epoch: u32,
+    ) -> Result<(), ReadError> {
         let mine = addresses::keeper(wallet);
         self.keeper = reader.find::<Keeper>(&mine).await?.map(|keeper| (mine, keeper));
+        let due = self.keeper.as_ref().map_or(0, |(_, keeper)| keeper.due);
+        if due > 0 && !self.has_home {
+            self.has_home = reader.token_balance(&token::home(wallet, network)).await?.is_some();
+            if !self.has_home && !std::mem::replace(&mut self.said_homeless, true) {
+                tracing::info!(due, "the pay waits on chain: {wallet} has no token account to withdraw it to");
+            }
+        }
         let mut all = reader.list::<Keeper>().await?;
         // Whoever did most is the least likely to be a stranger's decoy.
         all.sort_by_key(|(_, keeper)| std::cmp::Reverse(keeper.actions));
@@ -241,6 +260,7 @@ impl Seldom {
             }
         }
         self.others.retain(|wallet, _| known.contains(wallet));
+        self.knows_others = true;
         Ok(())
     }
 
