@@ -47,7 +47,8 @@ impl Default for Limits {
             bytes_per_second: 16 << 20,
             hello_timeout: seconds(5),
             dial_back_timeout: seconds(5),
-            idle_timeout: seconds(120),
+            // Longer than the longest wait for a beacon's root, in which nothing passes (120 s).
+            idle_timeout: seconds(180),
             life: seconds(3_600),
             ping: seconds(15),
             readmit: seconds(600),
