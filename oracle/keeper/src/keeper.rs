@@ -65,6 +65,8 @@ impl std::error::Error for StartError {}
 pub struct Conduct {
     /// Whose keeper it is: what tells it from the others.
     pub me: Address,
+    /// Which of the keepers with this wallet it is: 0 for the first, then its stand-ins.
+    pub stand_in: u32,
     /// Lamports that a day may cost; what has a deadline is done beyond it, too. `None` for no limit.
     pub daily_budget: Option<u64>,
 }
@@ -269,8 +271,8 @@ impl<C: Chain> Keeper<C> {
         let clock = Instant::now();
         for due in due {
             self.noticed.entry(due.action).or_insert_with(|| {
-                let rank = turns::rank(&self.conduct.me, &view.others, &due.action);
-                let wait = turns::step(due, now, length, view.others.len() + 1) * rank;
+                let (turn, turns) = turns::turn(&self.conduct.me, self.conduct.stand_in, &view.others, &due.action);
+                let wait = turns::step(due, now, length, turns) * turn;
                 Noticed { turn: clock + wait, pause: BACKOFF.0 }
             });
         }

@@ -46,6 +46,10 @@ struct Options {
     /// Wallet that the fees go to; without it, the fee payer. What tells this keeper from others.
     #[arg(long, env = "DATAGALAX_KEEPER_WALLET", value_name = "ADDRESS")]
     wallet: Option<Address>,
+    /// Which of several keepers with the same wallet this is: 0 for the first, 1 for its stand-in, which does only what all others left
+    /// undone, and so on to 7. Two with the same number pay every fee twice.
+    #[arg(long, env = "DATAGALAX_KEEPER_STAND_IN", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=7), value_name = "NUMBER")]
+    stand_in: u32,
     /// Whether to open the wallet's keeper account, without which there are no fees.
     #[arg(long, env = "DATAGALAX_KEEPER_REGISTER", value_enum, default_value_t = Register::Missing, value_name = "WHEN")]
     register: Register,
@@ -155,7 +159,7 @@ async fn keep(options: Options, service: Service<Metrics>) -> Result<(), Ended> 
     let wallet = options.wallet.unwrap_or_else(|| payer.pubkey());
     let own = Own { wallet, claim_from: some(options.claim), keep_epochs: options.keep_epochs };
     let chain = ClusterChain::new(pipeline, recorder, &rpc.sockets(), own);
-    let conduct = Conduct { me: wallet, daily_budget: some(options.daily_budget) };
+    let conduct = Conduct { me: wallet, stand_in: options.stand_in, daily_budget: some(options.daily_budget) };
     let mut keeper = Keeper::new(chain, conduct, books.clone());
 
     let stop = watch::Sender::new(false);

@@ -37,10 +37,17 @@ pub fn rank(me: &Address, others: &[Address], action: &Action) -> u32 {
     u32::try_from(before).unwrap_or(u32::MAX).min(MOST_BEFORE)
 }
 
+/// The turn of a keeper that is the `stand_in`th of its wallet (0 for the first) at an action, and how many turns there are: first all
+/// wallets' firsts, then all their stand-ins.
+pub fn turn(me: &Address, stand_in: u32, others: &[Address], action: &Action) -> (u32, u32) {
+    let wallets = u32::try_from(others.len()).unwrap_or(u32::MAX).min(MOST_BEFORE) + 1;
+    (rank(me, others, action) + wallets * stand_in, wallets * (stand_in + 1))
+}
+
 /// How much longer each keeper waits than the one before it, for an action that fell due at `now` (seconds of the chain's clock)
-/// in epochs of `length` seconds: long enough that the one before has landed what it does, and short enough that all of `keepers`
-/// have their turn within half of the time that is left.
-pub fn step(due: &Due, now: i64, length: u32, keepers: usize) -> Duration {
+/// in epochs of `length` seconds: long enough that the one before has landed what it does, and short enough that all `turns` come
+/// within half of the time that is left.
+pub fn step(due: &Due, now: i64, length: u32, turns: u32) -> Duration {
     // Of what comes by the thousand, a keeper's share takes a while.
     let (part, least, most) = match due.action.kind() {
         Kind::Advance | Kind::Churn | Kind::Draw => (256, 5_000, 15_000),
@@ -48,8 +55,7 @@ pub fn step(due: &Due, now: i64, length: u32, keepers: usize) -> Duration {
     };
     let step = (u64::from(length) * 1_000 / part).clamp(least, most);
     let left = due.deadline.map_or(i64::MAX, |deadline| deadline.saturating_sub(now)).max(0);
-    let turns = u64::try_from(keepers).unwrap_or(u64::MAX).clamp(1, u64::from(MOST_BEFORE) + 1);
-    Duration::from_millis(step.min(u64::try_from(left).unwrap_or(0).saturating_mul(500) / turns))
+    Duration::from_millis(step.min(u64::try_from(left).unwrap_or(0).saturating_mul(500) / u64::from(turns.max(1))))
 }
 
 #[cfg(test)]
@@ -103,10 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stand_in_comes_after_every_first() {
+        let all: Vec<Address> = (1..=5).map(keeper).collect();
+        let firsts: Vec<u32> = all.iter().map(|me| turn(me, 0, &all[..4], &tally(1)).0).collect();
+        assert!(all[..4].iter().all(|me| turn(me, 1, &all[1..], &tally(1)).0 > *firsts.iter().max().unwrap()));
+        assert_eq!(turn(&all[0], 1, &[], &tally(1)), (1, 2));
+        assert_eq!(turn(&all[0], 1, &vec![keeper(9); 500], &tally(1)).1, 16);
+    }
+
+    #[test]
     fn the_last_turn_comes_while_there_is_time() {
-        for (left, keepers) in [(1i64, 1usize), (5, 5), (15, 5), (900, 8), (900, 1_000), (0, 3)] {
+        for (left, turns) in [(1i64, 1u32), (5, 5), (15, 5), (900, 8), (900, 16), (0, 3)] {
             let due = Due { action: Action::Draw(1), deadline: Some(100 + left), since: 0, value: 0 };
-            let last = step(&due, 100, 3_600, keepers) * MOST_BEFORE.min(u32::try_from(keepers).unwrap());
+            let last = step(&due, 100, 3_600, turns) * (turns - 1);
             assert!(last.as_millis() <= u128::try_from(left).unwrap() * 500, "{last:?} of {left} s");
         }
         let due = Due { action: tally(1), deadline: Some(3_600), since: 0, value: 0 };

@@ -136,7 +136,7 @@ fn wallet(i: u8) -> Address {
 fn keeper(world: &Arc<World>, i: u8, of: u8, books: Arc<MemoryBooks>, daily_budget: Option<u64>) -> Keeper<Node> {
     let others = (1..=of).filter(|other| *other != i).map(wallet).collect();
     let node = Node { world: world.clone(), others, books: books.clone() };
-    Keeper::new(node, Conduct { me: wallet(i), daily_budget }, books)
+    Keeper::new(node, Conduct { me: wallet(i), stand_in: 0, daily_budget }, books)
 }
 
 /// Lets these of `of` keepers run for so many seconds.
@@ -219,6 +219,29 @@ async fn even_in_epochs_of_a_minute_five_keepers_waste_little() {
     // The draw's fifteen seconds hold five turns of two seconds, and landing takes one.
     let (landed, wasted) = five_keepers(60, 5).await;
     assert!(wasted * 50 < landed, "{wasted} of {landed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stand_in_of_the_same_wallet_does_what_the_first_leaves_undone() {
+    for first_lives in [true, false] {
+        let world = World::new(Model::new(1_440, 288, 12, 40), CALM);
+        let (stop, stopped) = watch::channel(false);
+        let mut running = Vec::new();
+        for stand_in in u32::from(!first_lives)..2 {
+            let books = Arc::new(MemoryBooks::default());
+            let node = Node { world: world.clone(), others: vec![], books: books.clone() };
+            let mut keeper = Keeper::new(node, Conduct { me: wallet(1), stand_in, daily_budget: None }, books);
+            let stopped = stopped.clone();
+            running.push(tokio::spawn(async move { keeper.run(stopped).await }));
+        }
+        sleep(Duration::from_secs(1_440 * 4)).await;
+        stop.send_replace(true);
+        for keeper in running {
+            keeper.await.unwrap();
+        }
+        world.assert_kept(1, 12);
+        assert!(world.tries().values().all(|tries| *tries == (1, 0)), "{:?}", world.tries());
+    }
 }
 
 #[tokio::test(start_paused = true)]
