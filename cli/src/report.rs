@@ -290,7 +290,7 @@ mod tests {
         Report::new()
             .fields("provider", vec![("id", 7u32.into()), ("free_stake", Ath(1_234_567_890).into()), ("payout", Cell::None)])
             .rows("rows", &["row", "availability"], vec![vec![0u8.into(), Cell::Percent(99)]])
-            .sent("Staked", Landed { signature: Default::default(), slot: 5, units: 6 })
+            .sent("Staked", Landed { signature: Default::default(), slot: 5, units: 6, fee: 5_000 })
             .note("Careful.")
     }
 

@@ -30,6 +30,8 @@ pub enum SendError {
         signature: Signature,
         /// By whom and why.
         refusal: Box<Refusal>,
+        /// Lamports that it was charged all the same.
+        fee: u64,
     },
     /// No signing of it landed before its blockhash expired. Nothing was done.
     #[error(
@@ -43,13 +45,25 @@ pub enum SendError {
     },
     /// The node stopped answering after the transaction was sent.
     #[error(
-        "it is not known whether `{label}` landed ({signature}): {reason}. It stays in the pending store and is resolved at the next start"
+        "it is not known whether `{label}` landed ({signature}): {reason}. It stays in the pending store and is looked for in the background; sent again, the same waits for it"
     )]
     Unknown {
         /// What was tried.
         label: String,
         /// The transaction.
         signature: Signature,
+        /// What the node said last.
+        reason: String,
+    },
+    /// What was sent before must be found out first.
+    #[error(
+        "cannot {label} yet: it is not known whether `{left}` of before landed ({reason}). Nothing new is sent until it is"
+    )]
+    Unresolved {
+        /// What was tried.
+        label: String,
+        /// What is not resolved.
+        left: String,
         /// What the node said last.
         reason: String,
     },
@@ -94,9 +108,39 @@ impl SendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Rpc(e) => e.is_transient(),
-            Self::Expired { .. } | Self::Unknown { .. } => true,
+            Self::Expired { .. } | Self::Unknown { .. } | Self::Unresolved { .. } => true,
             Self::Refused { refusal, .. } => matches!(refusal.error, TransactionError::BlockhashNotFound),
             Self::Failed { .. } | Self::TooLarge { .. } | Self::Unsigned { .. } | Self::Store(_) => false,
+        }
+    }
+
+    /// The same error for one of several actions that shared a transaction.
+    pub(super) fn for_action(&self, label: &str) -> Self {
+        let label = label.to_owned();
+        match self {
+            Self::Rpc(error) => Self::Rpc(error.clone()),
+            Self::Refused { refusal, .. } => Self::Refused { label, refusal: refusal.clone() },
+            Self::Failed { signature, refusal, fee, .. } => {
+                Self::Failed { label, signature: *signature, refusal: refusal.clone(), fee: *fee }
+            }
+            Self::Expired { attempts, .. } => Self::Expired { label, attempts: *attempts },
+            Self::Unknown { signature, reason, .. } => {
+                Self::Unknown { label, signature: *signature, reason: reason.clone() }
+            }
+            Self::Unresolved { left, reason, .. } => Self::Unresolved { label, left: left.clone(), reason: reason.clone() },
+            Self::TooLarge { bytes, .. } => Self::TooLarge { label, bytes: *bytes },
+            Self::Unsigned { reason, .. } => Self::Unsigned { label, reason: reason.clone() },
+            Self::Store(error) => Self::Store(error.again()),
+        }
+    }
+
+    /// The error of an action that was not tried because another one ended like this.
+    pub(super) fn not_tried(&self, label: &str) -> Self {
+        match self {
+            Self::Unknown { label: left, reason, .. } => {
+                Self::Unresolved { label: label.to_owned(), left: left.clone(), reason: reason.clone() }
+            }
+            other => other.for_action(label),
         }
     }
 }

@@ -72,6 +72,11 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// The same error once more: it is of several actions.
+    pub(super) fn again(&self) -> Self {
+        Self { path: self.path.clone(), error: io::Error::new(self.error.kind(), self.error.to_string()) }
+    }
+
     pub(super) fn interrupted(error: &tokio::task::JoinError) -> Self {
         Self { path: PathBuf::new(), error: io::Error::other(error.to_string()) }
     }

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use solana_transaction::Transaction;
 use solana_transaction_error::TransactionError;
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::Settings;
 use crate::rpc::{Fate, Rpc, RpcError};
@@ -35,6 +35,9 @@ pub(super) async fn settle(
     let mut notified = rpc.confirmed(&signature).fuse();
     let mut poll = interval_at(start, settings.poll_every);
     let mut resend = interval_at(start + settings.resend_every, settings.resend_every);
+    // A slow node is not asked the more for it.
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    resend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = sleep_until(start + settings.patience);
     tokio::pin!(deadline);
     let mut reason = "the node shows neither the transaction nor newer blocks".to_owned();

@@ -482,6 +482,10 @@ impl Rpc for Failover {
         self.read(REQUEST_TIMEOUT, move |node| node.program_accounts(program, holding)).boxed()
     }
 
+    fn recent_fees<'a>(&'a self, writable: &'a [Address]) -> BoxFuture<'a, Result<Vec<u64>, RpcError>> {
+        self.read(IMPATIENCE, move |node| node.recent_fees(writable)).boxed()
+    }
+
     fn latest_blockhash(&self) -> BoxFuture<'_, Result<Blockhash, RpcError>> {
         self.read(IMPATIENCE, |node| node.latest_blockhash()).boxed()
     }

@@ -126,6 +126,9 @@ impl Rpc for Fake {
             s.accounts.iter().filter(|(_, a)| a.owner == *program).map(|(k, a)| (*k, a.clone())).collect()
         })
     }
+    fn recent_fees<'a>(&'a self, _: &'a [Address]) -> BoxFuture<'a, Result<Vec<u64>, RpcError>> {
+        self.answer("recent_fees", |_| vec![])
+    }
     fn latest_blockhash(&self) -> BoxFuture<'_, Result<Blockhash, RpcError>> {
         self.answer("latest_blockhash", |s| Blockhash {
             hash: Hash::new_from_array([s.height as u8; 32]),

@@ -41,6 +41,8 @@ use crate::Address;
 /// How long connecting to the WebSocket may take before polling does alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Most accounts that one question for recent fees may name.
+const MAX_FEE_ACCOUNTS: usize = 128;
 /// Codes by which a node says that it has no block in a slot.
 const NO_BLOCK: [i64; 5] = [
     JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP,
@@ -308,6 +310,15 @@ impl Rpc for HttpRpc {
             };
             let read = self.client.get_program_ui_accounts_with_config(program, config).await.map_err(|e| self.error(e))?;
             read.into_iter().map(|(address, account)| self.account(&address, &account).map(|a| (address, a))).collect()
+        }
+        .boxed()
+    }
+
+    fn recent_fees<'a>(&'a self, writable: &'a [Address]) -> BoxFuture<'a, Result<Vec<u64>, RpcError>> {
+        async move {
+            let asked = &writable[..writable.len().min(MAX_FEE_ACCOUNTS)];
+            let fees = self.client.get_recent_prioritization_fees(asked).await.map_err(|e| self.error(e))?;
+            Ok(fees.into_iter().map(|fee| fee.prioritization_fee).collect())
         }
         .boxed()
     }

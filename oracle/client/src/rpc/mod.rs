@@ -187,6 +187,10 @@ pub trait Rpc: Send + Sync + 'static {
         holding: &'a [(usize, Vec<u8>)],
     ) -> BoxFuture<'a, Result<Vec<(Address, Account)>, RpcError>>;
 
+    /// What transactions that lock these accounts for writing paid at least to get into the last blocks (150 or so): prices of a
+    /// compute unit in micro-lamports, one a slot, in no order. Empty where nobody pays.
+    fn recent_fees<'a>(&'a self, writable: &'a [Address]) -> BoxFuture<'a, Result<Vec<u64>, RpcError>>;
+
     /// A recent blockhash.
     fn latest_blockhash(&self) -> BoxFuture<'_, Result<Blockhash, RpcError>>;
 
