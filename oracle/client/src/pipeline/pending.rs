@@ -57,6 +57,16 @@ impl Record {
     fn read(self) -> Result<Pending, String> {
         let wire = hex::decode(&self.transaction).map_err(|e| e.to_string())?;
         let transaction: Transaction = bincode::deserialize(&wire).map_err(|e| e.to_string())?;
+        // Bytes that are left over, and signatures for which there is no key: then verifying says nothing.
+        let again = bincode::serialize(&transaction).map_err(|e| e.to_string())?;
+        let wanted = usize::from(transaction.message.header.num_required_signatures);
+        if again != wire
+            || wanted == 0
+            || transaction.signatures.len() != wanted
+            || transaction.message.account_keys.len() < wanted
+        {
+            return Err("it is not one whole transaction".to_owned());
+        }
         // A record that does not verify was not written by this process, or was damaged.
         transaction.verify().map_err(|e| e.to_string())?;
         Ok(Pending { label: self.label, last_valid_block_height: self.last_valid_block_height, transaction })
@@ -235,6 +245,13 @@ mod tests {
         let store = DirectoryStore::open(folder.path()).unwrap();
         fs::write(folder.path().join("abc.partial"), "{\"label\":").unwrap();
         assert_eq!(store.all().unwrap(), []);
+        // A signature's last byte, read as a count of signatures, is 0 in one of sixteen.
+        for _ in 0..64 {
+            let one = pending("one");
+            let wire = hex::encode(bincode::serialize(&one.transaction).unwrap()).replacen("01", "01ff", 1);
+            let record = Record { label: "one".into(), last_valid_block_height: 9, transaction: wire };
+            assert!(record.read().is_err());
+        }
         let one = pending("one");
         store.put(&one).unwrap();
         let text = fs::read_to_string(store.path(&one.signature())).unwrap();
