@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use surfpool_core::surfnet::{locker::SurfnetSvmLocker, svm::SurfnetSvm};
+use surfpool_core::surfnet::{BlockHeader, locker::SurfnetSvmLocker, svm::SurfnetSvm};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Makes blocks until it fails. A block that could not be made in time is left out rather than made up for in a burst.
@@ -51,7 +51,12 @@ fn stamp(svm: &mut SurfnetSvm, now_ms: u64) {
 fn keep(svm: &mut SurfnetSvm, slot: u64, opened_ms: u64) -> surfpool_core::error::SurfpoolResult<()> {
     let mut block = match svm.blocks.get(&slot)? {
         Some(block) => block,
-        None => svm.reconstruct_empty_block(slot),
+        // With the hash that the chain has, not one made up: `getLatestBlockhash` reads it here.
+        None => BlockHeader {
+            hash: svm.chain_tip.hash.clone(),
+            block_height: svm.chain_tip.index,
+            ..svm.reconstruct_empty_block(slot)
+        },
     };
     block.block_time = i64::try_from(opened_ms / 1_000).unwrap_or(i64::MAX);
     svm.blocks.store(slot, block)?;
