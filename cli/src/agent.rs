@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Result, anyhow, bail, ensure};
 use datagalax_client::Address;
 use datagalax_protocol::{
-    BeaconAnswer, Context, Digest, Envelope, Expected, InspectionAnswer, LivenessAnswer, Payload, Refusal, SampleAnswer,
-    envelope::MAX_MESSAGE, path,
+    BeaconAnswer, Context, Digest, Envelope, Expected, InspectionAnswer, LivenessAnswer, Payload, ReachableAnswer, Refusal,
+    SampleAnswer, envelope::MAX_MESSAGE, path,
 };
 use solana_keypair::Keypair;
 use tokio::time::{Instant, timeout};
@@ -34,6 +34,8 @@ pub struct Answered<A> {
     pub answer: A,
     /// From the first byte sent to the last received.
     pub took: Duration,
+    /// The key that signed it.
+    pub signer: Address,
 }
 
 /// Answers that name their request.
@@ -45,7 +47,7 @@ pub trait Answer: Payload {
 macro_rules! answers {
     ($($answer:ty),*) => { $(impl Answer for $answer { fn request(&self) -> &Digest { &self.request } })* };
 }
-answers!(LivenessAnswer, InspectionAnswer, BeaconAnswer, SampleAnswer);
+answers!(LivenessAnswer, InspectionAnswer, BeaconAnswer, SampleAnswer, ReachableAnswer);
 
 /// The agent said that it cannot answer now: busy, or it has not seen that slot yet.
 #[derive(Debug, thiserror::Error)]
@@ -56,30 +58,46 @@ impl Agent {
     /// Asks once.
     ///
     /// # Errors
-    /// [`NotNow`] when asking again may help. Otherwise no answer in time, a refusal, or an answer that is not this agent's to
-    /// this question.
+    /// As [`exchange`].
     pub async fn ask<Q: Payload, A: Answer>(&self, path: &str, question: &Q, patience: Duration) -> Result<Answered<A>> {
         let url = url(&self.endpoint, path)?;
-        let request = Envelope::sign(&self.context, question, rand::random(), unix_now(), self.key.as_ref())?;
-        let start = Instant::now();
         let client = if url.starts_with("https:") { http::pinned(&self.operator)? } else { http::client()? };
-        let asked = http::post(&client, &url, path::CONTENT_TYPE, request.encode(), MAX_MESSAGE);
-        let (status, bytes) =
-            timeout(patience, asked).await.map_err(|_| anyhow!("no answer within {} ms", patience.as_millis()))??;
-        let took = start.elapsed();
-        let said = || String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).take(200).collect::<String>();
-        match status {
-            200 => {}
-            503 => return Err(NotNow(said()).into()),
-            _ => bail!("the agent answered {status}: {}", said()),
-        }
-        let envelope = Envelope::decode(&bytes)?;
-        let signers = [self.operator];
-        let expected = Expected { context: self.context, nonce: Some(request.nonce), signers: &signers, now: unix_now() };
-        let answer: A = envelope.verify(&expected)?;
-        ensure!(*answer.request() == request.digest(), Refusal::WrongRequest);
-        Ok(Answered { answer, took })
+        exchange(&client, &url, &self.context, &self.key, question, Some(self.operator), patience).await
     }
+}
+
+/// Asks once, and verifies that the answer is signed by the key that is `expected`, or by any when there is none; the caller
+/// then judges [`Answered::signer`].
+///
+/// # Errors
+/// [`NotNow`] when asking again may help. Otherwise no answer in time, a refusal, or an answer to another question.
+pub async fn exchange<Q: Payload, A: Answer>(
+    client: &reqwest::Client,
+    url: &str,
+    context: &Context,
+    key: &Keypair,
+    question: &Q,
+    expected: Option<Address>,
+    patience: Duration,
+) -> Result<Answered<A>> {
+    let request = Envelope::sign(context, question, rand::random(), unix_now(), key)?;
+    let start = Instant::now();
+    let asked = http::post(client, url, path::CONTENT_TYPE, request.encode(), MAX_MESSAGE);
+    let (status, bytes) =
+        timeout(patience, asked).await.map_err(|_| anyhow!("no answer within {} ms", patience.as_millis()))??;
+    let took = start.elapsed();
+    let said = || String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+    match status {
+        200 => {}
+        503 => return Err(NotNow(said()).into()),
+        _ => bail!("the answer is {status}: {}", said()),
+    }
+    let envelope = Envelope::decode(&bytes)?;
+    let signer = expected.unwrap_or(envelope.signer());
+    let expected = Expected { context: *context, nonce: Some(request.nonce), signers: &[signer], now: unix_now() };
+    let answer: A = envelope.verify(&expected)?;
+    ensure!(*answer.request() == request.digest(), Refusal::WrongRequest);
+    Ok(Answered { answer, took, signer })
 }
 
 /// The address of a path below a registered endpoint.

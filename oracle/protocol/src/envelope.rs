@@ -54,6 +54,10 @@ pub enum Domain {
     InspectionAnswer = 12,
     /// [`crate::RelayHello`]
     RelayHello = 13,
+    /// [`crate::ReachableRequest`]
+    ReachableRequest = 14,
+    /// [`crate::ReachableAnswer`]
+    ReachableAnswer = 15,
 }
 
 /// A message that an envelope can carry.

@@ -16,6 +16,7 @@
 //! | [`InspectionRequest`] | [`InspectionAnswer`] | [`path::INSPECTION`] |
 //!
 //! A host behind NAT sends a [`RelayHello`] to its relay, which has no answer but the connection.
+//! An operator asks a checker whether its own endpoint can be reached by a [`ReachableRequest`] ([`reachable::PATH`]).
 //!
 //! The rows to open are chosen after the root was signed, so nobody can prepare only those.
 
@@ -26,6 +27,7 @@ pub mod evidence;
 pub mod inspection;
 pub mod liveness;
 pub mod merkle;
+pub mod reachable;
 pub mod relay;
 pub mod report;
 
@@ -35,6 +37,7 @@ pub use envelope::{Context, Domain, Envelope, Expected, Malformed, Nonce, Payloa
 pub use evidence::RowEvidence;
 pub use inspection::{GpuDetails, Inspection, InspectionAnswer, InspectionRequest};
 pub use liveness::{GpuMetrics, HostMetrics, LivenessAnswer, LivenessRequest, Metrics};
+pub use reachable::{ReachableAnswer, ReachableRequest};
 pub use relay::RelayHello;
 pub use report::{ReportValues, RowVote};
 

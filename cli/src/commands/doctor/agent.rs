@@ -2,10 +2,14 @@
 
 use std::{mem::offset_of, sync::Arc, time::Duration};
 
-use datagalax::state::{Block, Container, GpuClass, Network, Row};
+use anyhow::ensure;
+use datagalax::state::{Block, Checker, Container, GpuClass, Network, Row};
 use datagalax_client::{Address, ReadError, addresses::PROGRAM, amount::Ath};
 use datagalax_gpu::{HostProbe, Probe as _, Settings, backend::Cuda};
-use datagalax_protocol::{Context, GpuDetails, GpuMetrics, Inspection, InspectionAnswer, InspectionRequest, path};
+use datagalax_protocol::{
+    Context, GpuDetails, GpuMetrics, Inspection, InspectionAnswer, InspectionRequest, ReachableAnswer, ReachableRequest,
+    path, reachable,
+};
 use tokio::{join, task::spawn_blocking};
 
 use super::{
@@ -13,9 +17,10 @@ use super::{
     host::{self, SIGNATURE},
 };
 use crate::{
-    agent::{Agent, unix_now},
+    agent::{Agent, exchange, unix_now, url},
     commands::container::halted,
     finding::{Finding, PATIENCE, Reading, bounded},
+    http,
 };
 
 /// Transactions of a container in a day: leases it starts, faults it reports.
@@ -36,8 +41,10 @@ struct Reached {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum By {
-    /// This very machine: it says nothing about a firewall in front of it.
-    Here,
+    /// This very machine: it says nothing about a firewall in front of it. With why no checker did, if one was asked.
+    Here(Option<String>),
+    /// A checker, asked at this URL.
+    Checker(String),
 }
 
 /// Looks.
@@ -69,7 +76,7 @@ pub async fn look(doctor: &Doctor, on: &OnChain<'_>) -> Vec<Finding> {
         probing,
         async { if doctor.no_gpu { Ok(Ok(0)) } else { cuda.await } },
         inspect(on, &address, &container),
-        async { Reached { by: By::Here, outcome: timed(&endpoint).await } },
+        reach(doctor, on, &address, &endpoint),
     );
     let (hardware, cuda) = (hardware.and_then(|read| read), cuda.and_then(|read| read));
     let mut findings = vec![Finding::ok(id, address.to_string()), operator(&container, &address, on.key)];
@@ -80,12 +87,13 @@ pub async fn look(doctor: &Doctor, on: &OnChain<'_>) -> Vec<Finding> {
     }
     findings.push(faults(&inspection, &hardware));
     findings.push(in_step(&inspection, &container));
-    findings.push(reachable(&reached).of(endpoint));
+    findings.push(in_reach(&reached).of(endpoint));
     match &block {
         Ok(block) => findings.push(row(block, &container)),
         Err(why) => findings.push(Finding::skipped("agent.row", why, "mend rpc.answers first")),
     }
     findings.extend([halt(&container, &address), stake(&container, &address), accepting(&container, &address)]);
+    findings.push(host::state(&on.host.disk));
     findings.push(host::balance(on.host, TRANSACTIONS * SIGNATURE, doctor.days));
     findings
 }
@@ -123,6 +131,32 @@ async fn inspect(on: &OnChain<'_>, address: &Address, container: &Container) -> 
 
 fn epoch(network: &Network, now: i64) -> Reading<u32> {
     network.epoch_at(now).map_err(|_| "the first epoch has not begun".to_owned())
+}
+
+/// Has a checker try the endpoint, and tries it from here where none can.
+async fn reach(doctor: &Doctor, on: &OnChain<'_>, container: &Address, endpoint: &str) -> Reached {
+    let why = match &doctor.ask {
+        None => None,
+        Some(checker) => match bounded(ask_checker(on, checker, container)).await {
+            Ok(answer) if answer.trouble.is_empty() => {
+                return Reached { by: By::Checker(checker.clone()), outcome: Ok(Duration::from_micros(answer.took_us)) };
+            }
+            Ok(answer) => return Reached { by: By::Checker(checker.clone()), outcome: Err(answer.trouble) },
+            Err(why) => Some(why),
+        },
+    };
+    Reached { by: By::Here(why), outcome: timed(endpoint).await }
+}
+
+/// Asks a checker's evidence server to reach the container's registered endpoint.
+async fn ask_checker(on: &OnChain<'_>, checker: &str, container: &Address) -> anyhow::Result<ReachableAnswer> {
+    let epoch = epoch(on.network, on.now).map_err(anyhow::Error::msg)?;
+    let about = Context { genesis_hash: on.network.genesis_hash, program: PROGRAM, subject: *container, epoch };
+    let (url, key) = (url(checker, reachable::PATH)?, on.context.load_key()?);
+    let asked = exchange(&http::client()?, &url, &about, &key, &ReachableRequest, None, PATIENCE).await?;
+    let operates = on.context.reader.matching::<Checker>(&[(offset_of!(Checker, operator), asked.signer.as_ref())]).await?;
+    ensure!(!operates.is_empty(), "{} signed the answer, which operates no checker", asked.signer);
+    Ok(asked.answer)
 }
 
 /// Connects to the host and port of a URL.
@@ -261,19 +295,28 @@ fn in_step(asked: &Reading<Inspection>, container: &Container) -> Finding {
 }
 
 /// `agent.reachable`: whether its port takes connections.
-fn reachable(reached: &Reached) -> Finding {
+fn in_reach(reached: &Reached) -> Finding {
     let id = "agent.reachable";
+    let mend = "start the agent, open its port in the firewall and forward it, or register a relay's URL as the endpoint (`datagalax-agent --relay`)";
     match (&reached.by, &reached.outcome) {
-        (By::Here, Ok(took)) => Finding::warning(
-            id,
-            format!("takes connections from this machine ({} ms); from outside it was not tried", took.as_millis()),
-            "have a checker try it with --ask <URL of its evidence server>, or try it from another network",
-        ),
-        (By::Here, Err(why)) => Finding::failed(
-            id,
-            format!("from this machine: {why}"),
-            "start the agent, open its port in the firewall and forward it, or register a relay's URL as the endpoint",
-        ),
+        (By::Checker(checker), Ok(took)) => {
+            Finding::ok(id, format!("the checker at {checker} reached it in {} ms", took.as_millis()))
+        }
+        (By::Checker(checker), Err(why)) => {
+            Finding::failed(id, format!("the checker at {checker} did not reach it: {why}"), mend)
+        }
+        (By::Here(asked), Ok(took)) => {
+            let asked = asked.as_ref().map(|why| format!(" (the checker that was asked: {why})")).unwrap_or_default();
+            Finding::warning(
+                id,
+                format!(
+                    "takes connections from this machine ({} ms); from outside it was not tried{asked}",
+                    took.as_millis()
+                ),
+                "have a checker try it with --ask <URL of its evidence server>, or try it from another network",
+            )
+        }
+        (By::Here(_), Err(why)) => Finding::failed(id, format!("from this machine: {why}"), mend),
     }
 }
 
@@ -427,9 +470,12 @@ mod tests {
         assert_eq!(in_step(&inspection(GpuDetails::default()), &container()).state, Fine);
         assert_eq!(in_step(&inspection(GpuDetails::default()), &Container::zeroed()).state, Failed);
         assert_eq!(in_step(&no(), &container()).state, Failed);
-        let here = |outcome| reachable(&Reached { by: By::Here, outcome });
-        assert!(here(Ok(Duration::ZERO)).found.contains("from outside it was not tried"));
+        let here = |outcome| in_reach(&Reached { by: By::Here(Some("refused".into())), outcome });
+        let found = here(Ok(Duration::ZERO)).found;
+        assert!(found.contains("from outside it was not tried") && found.contains("refused"), "{found}");
         assert_eq!((here(Ok(Duration::ZERO)).state, here(no()).state), (Warning, Failed));
+        let checker = |outcome| in_reach(&Reached { by: By::Checker("http://c".into()), outcome }).state;
+        assert_eq!((checker(Ok(Duration::ZERO)), checker(no())), (Fine, Failed));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -71,23 +71,31 @@ pub async fn gather(doctor: &Doctor, context: &Context) -> Host {
 fn writable(folder: &Path) -> Reading<()> {
     let probe = folder.join(format!(".datagalax-doctor-{}", std::process::id()));
     let written = fs::OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
-    written.map_err(|error| match error.kind() {
+    written.map_err(trouble)
+}
+
+fn trouble(error: io::Error) -> String {
+    match error.kind() {
         ErrorKind::NotFound => "there is no such folder".to_owned(),
         _ => error.to_string(),
-    })
+    }
 }
 
 fn free(folder: &Path) -> Reading<u64> {
-    let here = fs::canonicalize(folder).map_err(|error| error.to_string())?;
+    let here = fs::canonicalize(folder).map_err(trouble)?;
     let disks = Disks::new_with_refreshed_list();
     let holding = disks.iter().filter(|disk| here.starts_with(disk.mount_point()));
     let deepest = holding.max_by_key(|disk| disk.mount_point().components().count());
     deepest.map(sysinfo::Disk::available_space).ok_or_else(|| "the system does not tell which disk holds it".to_owned())
 }
 
-/// The checks that need no chain.
-pub fn check(host: &Host) -> Vec<Finding> {
-    vec![readable(&host.key), space(&host.disk, 0)]
+/// The checks that need no chain; a checker knows better how much room it needs.
+pub fn check(host: &Host, checker: bool) -> Vec<Finding> {
+    let mut findings = vec![readable(&host.key)];
+    if !checker {
+        findings.push(space(&host.disk, 0));
+    }
+    findings
 }
 
 /// `key.readable`: the errors of a key say themselves what to do.

@@ -72,7 +72,7 @@ impl Doctor {
         steps.step("looking");
         let (nodes, chain, host) = join!(node::endpoints(context), node::chain(context), host::gather(&self, context));
         let mut findings = node::check(&nodes, &chain);
-        findings.extend(host::check(&host));
+        findings.extend(host::check(&host, self.checker));
         match on_chain(context, &chain, &host) {
             Ok(on) => {
                 let (agent, checker, keeper) = join!(

@@ -258,7 +258,7 @@ async fn challenge(agent: &Agent, ask: &Ask, slot: &SeenSlot) -> Judged {
         return judged;
     }
     let found = format!(
-        "{} ms after the slot (the host says it computed {} ms; asked again {waits} times)",
+        "{} ms after the slot ({} ms by the host's own count; asked again {waits} times)",
         elapsed.as_millis(),
         answer.elapsed_us / 1_000
     );
