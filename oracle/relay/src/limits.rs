@@ -121,12 +121,13 @@ impl Rate {
         Self { per_second: per_second.max(1), free: Mutex::new(now) }
     }
 
-    /// Reserves `bytes`; the time at which they may pass. A second's worth passes at once after a quiet second.
-    pub(crate) fn reserve(&self, bytes: usize, now: Instant) -> Instant {
+    /// Reserves `bytes`; the time at which they may pass, `None` for at once (even the shortest sleep takes a millisecond). A
+    /// second's worth passes at once after a quiet second.
+    pub(crate) fn reserve(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let nanos = u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(self.per_second);
         *free = (*free).max(now) + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        (*free).checked_sub(Duration::from_secs(1)).unwrap_or(now).max(now)
+        free.checked_sub(Duration::from_secs(1)).filter(|at| *at > now)
     }
 }
 
@@ -155,14 +156,17 @@ mod tests {
     fn a_rate_holds_over_time_and_lets_a_second_pass_at_once() {
         let begun = Instant::now();
         let rate = Rate::new(1_000, begun);
-        let after = |bytes, now: u64| (rate.reserve(bytes, begun + Duration::from_millis(now)) - begun).as_millis();
-        assert_eq!(after(1_000, 0), 0, "a second's worth");
-        assert_eq!(after(500, 0), 500);
-        assert_eq!(after(500, 0), 1_000);
+        let after = |bytes, now: u64| {
+            let at = rate.reserve(bytes, begun + Duration::from_millis(now));
+            at.map(|at| (at - begun).as_millis())
+        };
+        assert_eq!(after(1_000, 0), None, "a second's worth passes at once");
+        assert_eq!(after(500, 0), Some(500));
+        assert_eq!(after(500, 0), Some(1_000));
         // Two seconds in all were reserved: at 2.5 s all of it has passed, and half a second is not saved up twice.
-        assert_eq!(after(1_000, 2_500), 2_500);
-        assert_eq!(after(1, 2_500), 2_501);
-        assert_eq!(after(1_000, 60_000), 60_000);
-        assert_eq!(after(1_000, 60_000), 61_000, "an idle minute is worth one second");
+        assert_eq!(after(1_000, 2_500), None);
+        assert_eq!(after(1, 2_500), Some(2_501));
+        assert_eq!(after(1_000, 60_000), None);
+        assert_eq!(after(1_000, 60_000), Some(61_000), "an idle minute is worth one second");
     }
 }

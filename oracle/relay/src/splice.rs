@@ -77,8 +77,7 @@ async fn one_way(
         if read == 0 {
             return to.shutdown().await;
         }
-        let (now, at) = (Instant::now(), rate.reserve(read, Instant::now()));
-        if at > now {
+        if let Some(at) = rate.reserve(read, Instant::now()) {
             time::sleep_until(at).await;
         }
         to.write_all(&chunk[..read]).await?;
