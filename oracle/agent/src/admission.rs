@@ -222,10 +222,22 @@ impl Admission {
     /// # Errors
     /// The chain does not answer.
     pub async fn refresh(&self) -> Result<bool, ChainError> {
-        let mut last = self.refreshing.lock().await;
+        let last = self.refreshing.lock().await;
         if last.is_some_and(|last| last.elapsed() < REFRESH_EVERY) {
             return Ok(false);
         }
+        self.look(last).await.map(|()| true)
+    }
+
+    /// Looks the committee up, however lately that was done: for what the chain says, not for what strangers ask.
+    ///
+    /// # Errors
+    /// The chain does not answer.
+    pub async fn refresh_now(&self) -> Result<(), ChainError> {
+        self.look(self.refreshing.lock().await).await
+    }
+
+    async fn look(&self, mut last: tokio::sync::MutexGuard<'_, Option<Instant>>) -> Result<(), ChainError> {
         // Counted from the asking, and also when it fails: a node in trouble is not asked more often.
         *last = Some(Instant::now());
         let committee = self.chain.committee(&self.registration()).await?;
@@ -236,7 +248,7 @@ impl Admission {
             tracing::info!(epoch = committee.epoch, seats = committee.operators.len(), "committee");
         }
         state.committee = Some((committee, until));
-        Ok(true)
+        Ok(())
     }
 
     fn verify<P: Payload>(&self, envelope: &Envelope, now: i64) -> Result<P, Refusal> {

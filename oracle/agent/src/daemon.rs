@@ -50,6 +50,8 @@ use crate::{
 
 /// How often an agent without the current committee looks for it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the committee is read when it is complete: keys are changed, and a notification of a lease may get lost.
+const COMMITTEE_EVERY: Duration = Duration::from_secs(30);
 /// Shortest pause between two such looks, however often the block changes.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// How often the container's account is read when nothing says that it changed.
@@ -272,12 +274,15 @@ impl Shared {
         let admission = self.admission();
         let watchdog = self.agent.health.watch("committee", COMMITTEE_HANGS);
         let mut changes = self.chain.changes(Watched::Block(admission.registration().block));
+        let mut looked: Option<Instant> = None;
         loop {
             watchdog.tick();
             let known = admission.committee();
             // Seats may be filled and the epoch drawn some time after it began.
-            if known.is_none_or(|committee| committee.operators.is_empty() || committee.beacons.is_none()) {
+            let incomplete = known.is_none_or(|known| known.operators.is_empty() || known.beacons.is_none());
+            if incomplete || looked.is_none_or(|looked| looked.elapsed() >= COMMITTEE_EVERY) {
                 self.refresh().await;
+                looked = Some(Instant::now());
             }
             // Woken by the seats, which are filled right after the draw: the first beacon may follow at once.
             changes.next(LOOK_EVERY).await;
@@ -286,7 +291,7 @@ impl Shared {
     }
 
     async fn refresh(&self) {
-        let trouble = self.admission().refresh().await.err();
+        let trouble = self.admission().refresh_now().await.err();
         self.agent.health.set("chain", trouble.map(|error| error.to_string()));
         self.enter_epoch();
     }
@@ -485,11 +490,12 @@ impl Shared {
                     price_per_hour.set(gauge(registration.offer.price_per_hour));
                     leased.set(i64::from(registration.lease.is_some()));
                     let leased = |registration: &Registration| registration.lease.map(|lease| (lease.address, lease.phase));
-                    if leased(&admission.registration()) != leased(&registration) {
+                    let changed = leased(&admission.registration()) != leased(&registration);
+                    admission.set_registration(registration.clone());
+                    if changed {
                         // What a beacon asks depends on it.
                         self.refresh().await;
                     }
-                    admission.set_registration(registration.clone());
                     let unfit = lock(&self.fitness).unfit();
                     if self.offer(&mut keeper, &registration, unfit.is_some()).await {
                         pause = FOLLOW_EVERY;

@@ -1,10 +1,14 @@
 //! Beacons end to end over real HTTP: seen, computed at once, answered, opened, and the same after a restart.
 
-use crate::fake::{CONTAINER, DRAW_SLOT, Host, Setup, ask, ready_host, sign, until};
+use crate::fake::{CONTAINER, DRAW_SLOT, Host, Setup, ask, lease, ready_host, sign, until};
+use std::sync::atomic::Ordering;
+
+use datagalax_agent::chain::Phase;
 use datagalax_gpu::{beacon, capacity};
 use datagalax_protocol::{BeaconAnswer, BeaconRequest, SampleAnswer, SampleRequest, path};
 use reqwest::StatusCode;
 use solana_keypair::Keypair;
+use solana_pubkey::Pubkey;
 
 const SLOT: u64 = DRAW_SLOT + 5;
 
@@ -118,6 +122,26 @@ async fn the_operator_may_check_any_recent_slot_and_the_committee_only_beacons()
     assert_eq!(answer.slot_hash, [5; 32]);
     let (status, _) = host.refusal(path::BEACON, sign(&request(SLOT), 2, &host.checker).encode()).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_lease_that_starts_changes_what_the_next_beacon_asks_and_not_what_was_answered() {
+    let host = ready_host(Setup::default()).await;
+    host.chain.tell(SLOT, 1);
+    until("the beacon to be seen", || host.metrics.beacon_slot.get() == SLOT as i64).await;
+    let idle = root(&host, 1, &host.checker).await;
+    // What a lease makes of it, in small: the light workload of cards would keep a processor busy for seconds.
+    let light = datagalax_gpu::ask::Ask { workload: capacity::Demand::cpu(1).unwrap(), ..ask() };
+    host.chain.committee.lock().unwrap().as_mut().unwrap().ask = Ok(light);
+    let looks = host.chain.looks.load(Ordering::SeqCst);
+    host.chain.change(|registration| registration.lease = Some(lease(Pubkey::new_unique(), Phase::Started)));
+    until("what is asked to be read again", || host.chain.looks.load(Ordering::SeqCst) > looks).await;
+    until("the lease to be seen", || host.metrics.leased.get() == 1).await;
+    host.chain.tell(SLOT + 1, 2);
+    until("the next beacon to be seen", || host.metrics.beacon_slot.get() == (SLOT + 1) as i64).await;
+    let leased: BeaconAnswer = host.ask(path::BEACON, &request(SLOT + 1), 2, &host.checker).await;
+    assert_eq!((idle.workload, leased.workload), (ask().workload, light.workload));
+    assert_eq!(root(&host, 3, &host.checker).await.root, idle.root, "the first is what it was");
 }
 
 #[tokio::test]

@@ -335,6 +335,14 @@ pub async fn host(setup: Setup) -> Host {
         told: Mutex::new(Some(told)),
         changed: watch::Sender::new(0),
     });
+    // A host that was stopped a moment ago may be writing its last record.
+    let mut opened = None;
+    until("the state to be free", || {
+        opened = StateDir::open(state.path()).ok();
+        opened.is_some()
+    })
+    .await;
+    let state_dir = opened.unwrap();
     let threads = NonZeroUsize::new(2).unwrap();
     let (health, shutdown) = (Health::default(), Shutdown::default());
     let metrics = Metrics::register(&mut Registry::default());
@@ -348,7 +356,7 @@ pub async fn host(setup: Setup) -> Host {
         chain: chain.clone(),
         act: chain.clone(),
         workloads: Some(Arc::new(NoRuntime)),
-        state: Arc::new(StateDir::open(state.path()).unwrap()),
+        state: Arc::new(state_dir),
         threads,
         proof_memory,
         wanted,
