@@ -252,21 +252,16 @@ pub struct Recorder {
     pending: Arc<dyn PendingStore>,
     books: Arc<dyn Books>,
     intents: Mutex<HashMap<String, Intent>>,
-    costs: Mutex<HashMap<Signature, u64>>,
 }
 
 impl Recorder {
     /// Before this store, into these books.
     pub fn new(pending: Arc<dyn PendingStore>, books: Arc<dyn Books>) -> Self {
-        Self { pending, books, intents: Mutex::default(), costs: Mutex::default() }
+        Self { pending, books, intents: Mutex::default() }
     }
 
     fn intents(&self) -> MutexGuard<'_, HashMap<String, Intent>> {
         self.intents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn costs(&self) -> MutexGuard<'_, HashMap<Signature, u64>> {
-        self.costs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says what transactions with this label are for, until [`Self::settled`].
@@ -274,16 +269,9 @@ impl Recorder {
         self.intents().insert(label.to_owned(), intent);
     }
 
-    /// The fate of what had this label is known, or the pipeline gave up: what the transaction of this signature cost.
-    pub fn settled(&self, label: &str, signature: Option<&Signature>) -> u64 {
+    /// The fate of what had this label is known, or the pipeline gave up.
+    pub fn settled(&self, label: &str) {
         self.intents().remove(label);
-        let mut costs = self.costs();
-        let cost = signature.and_then(|signature| costs.remove(signature)).unwrap_or(0);
-        // Those that expired and were signed anew were never asked for.
-        if self.intents().is_empty() {
-            costs.clear();
-        }
-        cost
     }
 }
 
@@ -292,7 +280,6 @@ impl PendingStore for Recorder {
         let intent = self.intents().get(&pending.label).copied();
         if let Some(Intent { kind, actions, epoch, at }) = intent {
             let (signature, fee) = (pending.signature(), cost(&pending.transaction));
-            self.costs().insert(signature, fee);
             let entry = Entry { signature, kind, actions, epoch, at, fee, pay: 0, fate: Fate::Open };
             // The pipeline calls this where it may block. Books that cannot be written are no reason to let an epoch pass.
             if let Err(e) = Handle::current().block_on(self.books.write(vec![entry])) {
@@ -419,7 +406,12 @@ mod tests {
         let open = books.open().await.unwrap();
         assert_eq!((open.len(), open[0].signature, open[0].actions, open[0].fee), (1, signature, 4, 5_002));
         assert_eq!(recorder.all().unwrap().len(), 1);
-        assert_eq!(recorder.settled("tally", Some(&signature)), 5_002);
-        assert_eq!(recorder.settled("tally", Some(&signature)), 0, "it is asked for once");
+        // What is sent under another label, or later, is no action of the keeper.
+        recorder.settled("tally");
+        let mut other = recorder.all().unwrap().remove(0);
+        other.transaction.signatures[0] = Signature::from([1; 64]);
+        let putting = recorder.clone();
+        tokio::task::spawn_blocking(move || putting.put(&other)).await.unwrap().unwrap();
+        assert_eq!(books.open().await.unwrap().len(), 1);
     }
 }

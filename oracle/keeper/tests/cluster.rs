@@ -173,6 +173,9 @@ impl Rpc for Node {
         let known = self.statuses.lock().unwrap();
         Self::get(signatures.iter().map(|signature| known.get(signature).cloned()).collect())
     }
+    fn recent_fees<'a>(&'a self, _: &'a [Address]) -> BoxFuture<'a, Result<Vec<u64>, RpcError>> {
+        Self::get(vec![])
+    }
     fn confirmed<'a>(&'a self, _: &'a Signature) -> BoxFuture<'a, ()> {
         std::future::pending().boxed()
     }

@@ -65,6 +65,7 @@ fn settings_that_cannot_work_exit_64_and_are_named() {
         (vec![], "--keypair"),
         (vec!["--keypair", key, "--daily-budget", "much"], "--daily-budget"),
         (vec!["--keypair", key, "--register", "sometimes"], "--register"),
+        (vec!["--keypair", key, "--priority-fee", "2000000"], "--max-priority-fee"),
         (vec!["--report"], "--keypair"),
     ] {
         let output = run(&arguments);

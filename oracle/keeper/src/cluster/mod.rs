@@ -247,13 +247,13 @@ impl ClusterChain {
             let actions = u32::try_from(part.len()).unwrap_or(u32::MAX);
             self.recorder.intend(&label, Intent { kind: first.kind(), actions, epoch, at: view.now });
             let sent = self.pipeline.send(&label, &instructions, &[]).await;
-            let signature = match &sent {
-                Ok(landed) => Some(landed.signature),
-                Err(SendError::Failed { signature, .. } | SendError::Unknown { signature, .. }) => Some(*signature),
-                Err(_) => None,
+            self.recorder.settled(&label);
+            let (signature, cost) = match &sent {
+                Ok(landed) => (Some(landed.signature), landed.fee),
+                Err(SendError::Failed { signature, fee, .. }) => (Some(*signature), *fee),
+                Err(SendError::Unknown { signature, .. }) => (Some(*signature), 0),
+                Err(_) => (None, 0),
             };
-            let cost = self.recorder.settled(&label, signature.as_ref());
-            let cost = if matches!(sent, Err(SendError::Unknown { .. })) { 0 } else { cost };
             // The odd lamports to the first of them.
             let share = |i: usize| {
                 let (count, first) = (u64::from(actions), u64::from(i == 0));
