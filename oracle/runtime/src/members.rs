@@ -1,5 +1,5 @@
-//! Which processes belong to a lease. None may escape: a process belongs by any one of its user, its ancestors and its
-//! environment.
+//! Which processes belong to a lease. None may escape: a process belongs by its ancestors, and by the lease's own user, or,
+//! where leases have none, by what it finds in its environment.
 
 use std::{collections::HashSet, fs, time::Duration};
 
@@ -53,7 +53,7 @@ pub fn threads_of_own_user() -> u64 {
 }
 
 impl Lease {
-    /// The processes of the lease: its user's, those that carry its mark, and their descendants; with `supervisor`, also the
+    /// The processes of the lease: its user's (without one, those that carry its mark) and their descendants; with `supervisor`, also the
     /// descendants of that process, but not itself.
     fn find(&self, supervisor: Option<i32>) -> Vec<Process> {
         let own = getpid().as_raw_nonzero().get();
@@ -86,8 +86,14 @@ impl Lease {
             return None;
         }
         let uid: u32 = field("Uid:")?.parse().ok()?;
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let marked = self.uid == Some(uid) || environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes());
+        let marked = match self.uid {
+            // By the user alone: another lease could give itself this one's mark, to be counted here.
+            Some(own) => uid == own,
+            None => {
+                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+            }
+        };
         let memory = field("VmRSS:").and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10;
         Some(Process { pid, parent: field("PPid:")?.parse().ok()?, memory, marked })
     }

@@ -5,6 +5,10 @@
 //! container. Without users of their own, workloads run as the agent's user and could read its keys, so that has to be asked
 //! for by name ([`Isolation::SameUser`]) and is for development only.
 //!
+//! What it bounds: resident memory, processes and disk of a lease together, by looking (some ten times a second; what is taken
+//! between two looks is bounded by the process: its data, its files' size, the user's processes). What it does not: shares of
+//! processor and network. Under systemd the agent's unit needs `KillMode=process`, so that supervisors outlive a restart.
+//!
 //! | file of a lease's folder | says |
 //! |---|---|
 //! | spec.json | the workload, and its user |

@@ -19,6 +19,7 @@ use rustix::{
     process::{
         Pid, Resource, Rlimit, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, setrlimit, setsid, wait,
     },
+    thread::set_no_new_privs,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -91,6 +92,8 @@ impl Spec {
             set(Resource::Fsize, limits.disk)?;
             set(Resource::Data, limits.memory)?;
             set(Resource::Nproc, processes)?;
+            // No set-user-ID program lends it another's rights.
+            set_no_new_privs(true)?;
             io::Result::Ok(())
         };
         // SAFETY: between fork and exec it makes system calls only, and allocates nothing.

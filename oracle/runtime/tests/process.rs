@@ -309,6 +309,8 @@ async fn output_without_end_is_kept_within_its_bound() {
 async fn commands_run_beside_it_with_its_rights_and_limits() {
     let place = place().await;
     place.start("echo up; sleep 600").await;
+    let (_, said) = place.exec("cat /proc/self/status").await;
+    assert!(said.contains("NoNewPrivs:\t1"), "{said}");
     let (status, said) = place.exec("echo $GREETING; pwd; ulimit -n; id -u; exit 4").await;
     assert!(status == 4 && said.contains("hello") && said.contains("256"), "{status}: {said}");
     let mut exec = place.runtime.exec(&place.id, &["cat".into()]).await.unwrap();
