@@ -212,8 +212,7 @@ impl ParameterArgs {
             capacity_threshold: self.capacity_threshold,
             breach_threshold: self.breach_threshold,
             tolerance: self.tolerance,
-            // Hosts do not answer beacons yet, so an agreed token of 0 counts.
-            tokens_required: 0,
+            tokens_required: 1,
             reserved: [0; 37],
         })
     }

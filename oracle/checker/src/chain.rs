@@ -1,9 +1,15 @@
 //! What a checker needs of the chain.
 
+use datagalax_gpu::{
+    ask::Ask,
+    beacon::{Slot, Watch},
+    location::Position,
+};
 use datagalax_protocol::{Digest, ReportValues};
 use futures_util::future::BoxFuture;
 use solana_pubkey::Pubkey;
 use thiserror::Error;
+use tokio::time::Instant;
 
 pub use datagalax_client::instructions::SeatRef;
 
@@ -17,7 +23,7 @@ pub struct Cluster {
 }
 
 /// The epoch that the chain's clock is in. Times are seconds of that clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct EpochView {
     /// Its number.
     pub number: u32,
@@ -29,21 +35,32 @@ pub struct EpochView {
     pub end: i64,
     /// When measuring ends.
     pub measure_until: i64,
-    /// Whether the committees are drawn.
-    pub drawn: bool,
+    /// Finds the epoch's beacons, fresh; `None` until the committees are drawn.
+    pub watch: Option<Watch>,
+    /// The slot it was drawn from; 0 until it is.
+    pub draw_slot: u64,
 }
 
-/// A checker's seats in an epoch.
+/// One seat of one of this operator's checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Where.
+    pub at: SeatRef,
+    /// Whose.
+    pub checker: u32,
+}
+
+/// The seats of some checkers in an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seats {
     /// Those written into their blocks, ascending.
-    pub seated: Vec<SeatRef>,
-    /// Blocks where the draw puts the checker, but whose committee nobody has written yet.
+    pub seated: Vec<Seat>,
+    /// Blocks where the draw puts one of the checkers, but whose committee nobody has written yet.
     pub waiting: usize,
 }
 
 /// A container to measure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Row of the block.
     pub row: u8,
@@ -53,8 +70,45 @@ pub struct Target {
     pub operator: Pubkey,
     /// Where it is reached: a stranger's text.
     pub endpoint: String,
-    /// Operations a second that are 100 percent: the class's reference times the units.
-    pub reference: u64,
+    /// The hardware it was registered for.
+    pub fingerprint: Digest,
+    /// What a beacon asks of it; `None` when no challenge can be planned for its class.
+    pub ask: Option<Ask>,
+    /// Where it claims to be; `None` when that is no place on Earth.
+    pub claimed: Option<Position>,
+}
+
+/// A slot with the moment it was first seen here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// When; `None` when it was old already (after a start, or a gap): nothing can be timed from it.
+    pub seen: Option<Instant>,
+}
+
+/// News of slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// New ones, ascending, none left out.
+    New(Vec<SeenSlot>),
+    /// Some passed unseen and cannot be had any more.
+    Missed,
+    /// What was seen from this number on is not part of the chain any more.
+    Dropped(u64),
+}
+
+/// What became of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finality {
+    /// Not final yet.
+    Open,
+    /// Final, with the hash it was seen with.
+    Final,
+    /// Another block, or none, is final in its place: everything measured at it counts for nothing.
+    Dropped,
+    /// Too long ago: the cluster does not keep its hash any more.
+    Forgotten,
 }
 
 /// A seat as the chain has it.
@@ -73,7 +127,7 @@ pub struct SeatState {
 pub struct RevealWindow {
     /// The chain's clock.
     pub now: i64,
-    /// First second that takes reveals.
+    /// First second that takes reveals, and the first that takes no commits any more.
     pub opens: i64,
     /// First second that does not any more.
     pub closes: i64,
@@ -91,6 +145,15 @@ pub struct ChainError {
     pub transient: bool,
 }
 
+/// A commitment to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Where, and whose seat.
+    pub seat: Seat,
+    /// What.
+    pub commitment: Digest,
+}
+
 /// What is revealed of a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Reveal<'a> {
@@ -102,6 +165,15 @@ pub struct Reveal<'a> {
     pub values: &'a ReportValues,
 }
 
+/// What a checker could claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pay {
+    /// Base units of $ATH that its tickets accrued.
+    pub amount: u64,
+    /// The slots of those tickets, ascending.
+    pub tickets: Vec<u32>,
+}
+
 /// The chain, as far as a checker uses it. Every method may fail because the node does not answer.
 pub trait Chain: Send + Sync + 'static {
     /// Which network this is.
@@ -110,16 +182,36 @@ pub trait Chain: Send + Sync + 'static {
     fn operator(&self, checker: u32) -> BoxFuture<'_, Result<Option<Pubkey>, ChainError>>;
     /// The epoch the clock is in.
     fn epoch(&self) -> BoxFuture<'_, Result<EpochView, ChainError>>;
-    /// A checker's seats in a drawn epoch.
-    fn seats(&self, epoch: u32, checker: u32) -> BoxFuture<'_, Result<Seats, ChainError>>;
-    /// The containers in a block's occupied rows, by row.
-    fn targets(&self, block: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>>;
+    /// The seats of these checkers in a drawn epoch.
+    fn seats<'a>(&'a self, epoch: u32, checkers: &'a [u32]) -> BoxFuture<'a, Result<Seats, ChainError>>;
+    /// The containers in a block's occupied rows, by row, and what beacons of the epoch ask of them as of now.
+    fn targets(&self, block: u32, epoch: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>>;
+    /// Waits for slots that were not seen before; the first call begins with the current epoch's draw slot if the cluster still
+    /// has that.
+    fn slots(&self) -> BoxFuture<'_, Result<Slots, ChainError>>;
+    /// Whether a slot is final, and still the same.
+    fn finality(&self, slot: Slot) -> BoxFuture<'_, Result<Finality, ChainError>>;
     /// A seat, `None` when the block's lane belongs to another epoch.
     fn seat(&self, at: SeatRef) -> BoxFuture<'_, Result<Option<SeatState>, ChainError>>;
     /// The reveal window of an epoch.
     fn reveal_window(&self, epoch: u32) -> BoxFuture<'_, Result<RevealWindow, ChainError>>;
-    /// Commits a seat of this checker; on return it is confirmed.
-    fn commit(&self, at: SeatRef, checker: u32, commitment: Digest) -> BoxFuture<'_, Result<(), ChainError>>;
+    /// Commits seats, as few transactions as they fit in; what became of each, in order. `Ok` is confirmed.
+    fn commit<'a>(&'a self, commits: &'a [Commit]) -> BoxFuture<'a, Vec<Result<(), ChainError>>>;
     /// Reveals a seat's report; on return it is confirmed.
     fn reveal<'a>(&'a self, at: SeatRef, report: Reveal<'a>) -> BoxFuture<'a, Result<(), ChainError>>;
+    /// What a checker could claim.
+    fn pay(&self, checker: u32) -> BoxFuture<'_, Result<Pay, ChainError>>;
+    /// Claims that; on return it is confirmed.
+    fn claim<'a>(&'a self, checker: u32, pay: &'a Pay) -> BoxFuture<'a, Result<(), ChainError>>;
+    /// A registered container's block, row, operator and endpoint; `None` when there is none at this address.
+    fn registration(&self, container: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, ChainError>>;
+}
+
+/// Where a registered container is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The key that answers for it.
+    pub operator: Pubkey,
+    /// Its endpoint: a stranger's text.
+    pub endpoint: String,
 }

@@ -1,33 +1,49 @@
-//! The two loops: measure and commit in the current epoch; reveal what was committed in the last.
+//! The loops: follow slots; measure the blocks of all seats; commit; reveal; claim; keep house.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::Context;
-use datagalax_protocol::{ReportValues, RowEvidence};
+use datagalax_gpu::beacon::Slot;
+use datagalax_protocol::{Digest, ReportValues};
+use datagalax_service::Health;
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{self, Instant},
 };
 
 use crate::{
-    chain::{Chain, ChainError, Cluster, EpochView, Reveal, SeatRef, SeatState, Target},
-    measure::{Measurer, RowResult, values},
-    status,
-    store::{SavedReport, Stage, Store},
+    beacons::{Beacon, Beacons},
+    chain::{Chain, ChainError, Cluster, Commit, EpochView, Finality, Reveal, Seat, SeatRef, SeatState, Slots, Target},
+    findings,
+    measure::{Measurer, Progress, Reread, Round, RowState, values},
+    metrics::{Metrics, ReportStage},
+    record::{Recorder, Sink},
+    score, status,
+    store::{BlockKey, EpochKey, RowFinish, SavedReport, Stage, Store},
 };
 
 /// How often refused transactions are tried again before the report is given up.
 const REFUSALS: u32 = 3;
+/// Reveals sent at a time.
+const REVEALS: usize = 16;
+/// Pause between two looks at whether beacons are final.
+const FINALITY_EVERY: Duration = Duration::from_millis(700);
+/// Pause between two rounds of house-keeping.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(300);
+/// Evidence younger than this is kept whatever the bound on the disk, in seconds: cases are opened within hours.
+const SPARE: i64 = 2 * 86_400;
 
 /// What a checker is made of.
 pub struct Parts {
-    /// The checker's id.
-    pub id: u32,
+    /// The ids of the operator's checkers.
+    pub ids: Vec<u32>,
     /// The network.
     pub cluster: Cluster,
     /// The chain.
@@ -35,258 +51,539 @@ pub struct Parts {
     /// The disk.
     pub store: Store,
     /// The measuring.
-    pub measurer: Measurer,
+    pub measurer: Arc<Measurer>,
+    /// The rest.
+    pub options: Options,
+    /// Whether it can work.
+    pub health: Health,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+/// How the daemon works.
+#[derive(Clone, Debug)]
+pub struct Options {
     /// Pause between two looks at the chain.
     pub poll: Duration,
-    /// File for the last report's description.
+    /// File for the last measured block's description.
     pub status: Option<PathBuf>,
+    /// Most bytes of the store.
+    pub disk: u64,
+    /// Least accrued pay that is claimed, base units.
+    pub claim_above: u64,
+    /// Pause between two looks at the pay; zero: never.
+    pub claim_every: Duration,
 }
 
 struct Daemon {
-    id: u32,
+    ids: Vec<u32>,
     cluster: Cluster,
     chain: Arc<dyn Chain>,
-    store: Arc<Store>,
+    store: Store,
+    recorder: Recorder,
     measurer: Arc<Measurer>,
-    poll: Duration,
-    status: Option<PathBuf>,
-    /// Reports that are not yet revealed or lost; the disk has them all.
-    open: Mutex<BTreeMap<(u32, u32, u8), SavedReport>>,
+    options: Options,
+    health: Health,
+    metrics: Metrics,
+    state: Mutex<State>,
+    /// Told when a beacon was found.
+    news: watch::Sender<u64>,
 }
 
-/// Works until `stop` resolves. Everything that must not be lost is on disk at every instant, so stopping is immediate.
+#[derive(Default)]
+struct State {
+    beacons: Beacons,
+    /// The epoch that beacons are of.
+    epoch: Option<EpochKey>,
+    noted: HashSet<(u64, Digest)>,
+    settled: HashMap<(u64, Digest), Finality>,
+    /// Reports that are not yet revealed or lost; the disk has them all.
+    open: BTreeMap<Key, SavedReport>,
+    /// The chain's clock when it was last read.
+    now: i64,
+}
+
+type Key = (i64, u32, u32, u8);
+
+fn key(report: &SavedReport) -> Key {
+    (report.epoch_start, report.epoch, report.block, report.seat)
+}
+
+/// Works until `stop` resolves. Everything that must not be lost is on disk at every instant; what was measured in the last half
+/// second is written before it returns.
 ///
 /// # Errors
 /// The store cannot be read at start. Later trouble is logged and lived with.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Parts { id, cluster, chain, store, measurer, poll, status } = parts;
-    let reports = store.load().context("the reports of earlier runs cannot be read")?;
-    let open = reports.into_iter().filter(SavedReport::is_open).map(|report| (key(report.at()), report)).collect();
-    let (store, measurer, open) = (Arc::new(store), Arc::new(measurer), Mutex::new(open));
-    let daemon = Arc::new(Daemon { id, cluster, chain, store, measurer, poll, status, open });
-    tracing::info!(checker = id, carried_on = daemon.open().len(), "checker started");
+    let Parts { ids, cluster, chain, store, measurer, options, health, metrics } = parts;
+    let reports = store.open_reports().await.context("the reports of earlier runs cannot be read")?;
+    let open = reports.into_iter().map(|report| (key(&report), report)).collect();
+    let state = Mutex::new(State { open, ..State::default() });
+    let (recorder, news) = (Recorder::start(store.clone()), watch::Sender::new(0));
+    let daemon = Arc::new(Daemon { ids, cluster, chain, store, recorder, measurer, options, health, metrics, state, news });
+    tracing::info!(checkers = ?daemon.ids, carried_on = daemon.state().open.len(), "checker started");
+    daemon.health.started();
     tokio::select! {
-        () = daemon.clone().measure_and_commit() => {}
+        () = daemon.follow_slots() => {}
+        () = daemon.settle_beacons() => {}
+        () = daemon.clone().measure() => {}
+        () = daemon.commit() => {}
         () = daemon.reveal() => {}
+        () = daemon.claim() => {}
+        () = daemon.keep_house() => {}
         () = stop => {}
     }
-    tracing::info!(to_reveal = daemon.open().len(), "stopping; what is to be revealed is kept");
+    daemon.recorder.flush().await;
+    tracing::info!(to_reveal = daemon.state().open.len(), "stopping; what is to be revealed is kept");
     Ok(())
 }
 
-fn key(at: SeatRef) -> (u32, u32, u8) {
-    (at.epoch, at.block, at.seat)
+/// What the measuring loop knows of the current epoch.
+#[derive(Default)]
+struct Looking {
+    epoch: Option<EpochKey>,
+    seats: BTreeMap<(u32, u8), Seat>,
+    /// All committees are written.
+    complete: bool,
+    /// Seats that have a report.
+    reported: BTreeSet<(u32, u8)>,
+    /// Blocks being measured.
+    measuring: BTreeSet<u32>,
 }
 
 impl Daemon {
-    async fn measure_and_commit(self: Arc<Self>) {
-        let mut blocks = JoinSet::new();
-        let mut begun: HashSet<u32> = HashSet::new();
-        let mut current = None;
-        let mut complete = false;
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can leave the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow_slots(&self) {
         loop {
-            match self.look(&mut current, &mut begun, &mut complete).await {
+            match self.chain.slots().await {
+                Ok(news) => {
+                    self.health.set("slots", None);
+                    match news {
+                        Slots::New(slots) => self.state().beacons.observe(&slots),
+                        Slots::Missed => {
+                            self.metrics.slot_gaps.inc();
+                            tracing::warn!("slots passed unseen; a beacon may have been among them");
+                            self.state().beacons.missed();
+                        }
+                        Slots::Dropped(number) => {
+                            tracing::warn!(slot = number, "slots were dropped by the cluster");
+                            self.state().beacons.dropped(number);
+                        }
+                    }
+                    self.tell_beacons().await;
+                }
+                Err(error) => {
+                    self.health.set("slots", Some(error.to_string()));
+                    tracing::warn!(%error, "cannot follow slots; trying again");
+                    time::sleep(self.options.poll).await;
+                }
+            }
+        }
+    }
+
+    /// Tells the blocks being measured of new beacons, and the disk.
+    async fn tell_beacons(&self) {
+        let (epoch, new) = {
+            let state = &mut *self.state();
+            let Some(epoch) = state.epoch else { return };
+            let found = state.beacons.of(epoch.number);
+            let new: Vec<Beacon> = found
+                .iter()
+                .filter(|beacon| !state.noted.contains(&(beacon.slot.number, beacon.slot.hash)))
+                .copied()
+                .collect();
+            state.noted.extend(new.iter().map(|beacon| (beacon.slot.number, beacon.slot.hash)));
+            (epoch, new)
+        };
+        if new.is_empty() {
+            return;
+        }
+        // First those who wait for it, then the disk.
+        self.news.send_modify(|version| *version += 1);
+        for Beacon { slot, seen, certain } in new {
+            let Slot { number, time, .. } = slot;
+            tracing::info!(epoch = epoch.number, slot = number, time, in_time = seen.is_some(), certain, "beacon");
+            if let Err(error) = self.store.note_beacon(epoch, slot).await {
+                tracing::error!(%error, "a beacon cannot be noted");
+            }
+        }
+    }
+
+    /// Finds out which beacons are final, soon after they are: the cluster keeps hashes for some minutes only.
+    async fn settle_beacons(&self) {
+        loop {
+            let open: Vec<Slot> = {
+                let state = self.state();
+                let found = state.epoch.map_or(&[][..], |epoch| state.beacons.of(epoch.number));
+                let unsettled = |slot: &Slot| !state.settled.contains_key(&(slot.number, slot.hash));
+                found.iter().map(|beacon| beacon.slot).filter(unsettled).collect()
+            };
+            for slot in open {
+                match self.chain.finality(slot).await {
+                    Ok(Finality::Open) => {}
+                    Ok(finality) => {
+                        if finality == Finality::Dropped {
+                            tracing::warn!(
+                                slot = slot.number,
+                                "a beacon's slot is not part of the chain; it does not count"
+                            );
+                        }
+                        self.state().settled.insert((slot.number, slot.hash), finality);
+                        self.news.send_modify(|version| *version += 1);
+                    }
+                    Err(error) => tracing::debug!(slot = slot.number, %error, "cannot tell whether a beacon is final"),
+                }
+            }
+            time::sleep(FINALITY_EVERY).await;
+        }
+    }
+
+    async fn measure(self: Arc<Self>) {
+        let mut blocks: JoinSet<(BlockKey, anyhow::Result<()>)> = JoinSet::new();
+        let mut looking = Looking::default();
+        let watchdog = self.health.watch("measuring", Duration::from_secs(300));
+        loop {
+            match self.look(&mut looking).await {
                 Ok(found) => {
-                    for (view, block, seats) in found {
-                        begun.insert(block);
-                        blocks.spawn(self.clone().tend(view, block, seats));
+                    self.health.set("chain", None);
+                    for (view, place) in found {
+                        looking.measuring.insert(place.block);
+                        blocks.spawn(self.clone().tend(view, place).map(move |ended| (place, ended)));
                     }
                 }
-                Err(error) => tracing::warn!(%error, "cannot look for seats; trying again"),
-            }
-            while let Some(ended) = blocks.try_join_next() {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "measuring a block panicked");
+                Err(error) => {
+                    self.health.set("chain", Some(format!("{error:#}")));
+                    tracing::warn!(error = format!("{error:#}"), "cannot look for seats; trying again");
                 }
             }
-            time::sleep(self.poll).await;
-        }
-    }
-
-    /// Blocks whose seats of this checker are not yet tended to.
-    async fn look(
-        &self,
-        current: &mut Option<u32>,
-        begun: &mut HashSet<u32>,
-        complete: &mut bool,
-    ) -> Result<Vec<(EpochView, u32, Vec<SeatRef>)>, ChainError> {
-        let view = self.chain.epoch().await?;
-        if *current != Some(view.number) {
-            *current = Some(view.number);
-            begun.clear();
-            *complete = false;
-            if let Err(error) = self.store.prune(SystemTime::now()) {
-                tracing::warn!(%error, "old reports cannot be removed");
+            watchdog.tick();
+            let until = Instant::now() + self.options.poll;
+            loop {
+                tokio::select! {
+                    () = time::sleep_until(until) => break,
+                    Some(ended) = blocks.join_next() => match ended {
+                        Ok((place, ended)) => {
+                            if let Err(error) = ended {
+                                let BlockKey { epoch, block } = place;
+                                tracing::error!(epoch = epoch.number, block, error = format!("{error:#}"), "not measured");
+                            }
+                            if looking.epoch == Some(place.epoch) {
+                                // Done, or tried once more at the next look.
+                                looking.measuring.remove(&place.block);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "measuring a block panicked"),
+                    }
+                }
             }
         }
-        if *complete || !view.drawn {
-            return Ok(Vec::new());
-        }
-        let seats = self.chain.seats(view.number, self.id).await?;
-        *complete = seats.waiting == 0;
-        if *complete && seats.seated.is_empty() {
-            tracing::info!(epoch = view.number, "no seat in this epoch");
-        }
-        let mut by_block: BTreeMap<u32, Vec<SeatRef>> = BTreeMap::new();
-        for seat in seats.seated.into_iter().filter(|seat| !begun.contains(&seat.block)) {
-            by_block.entry(seat.block).or_default().push(seat);
-        }
-        Ok(by_block.into_iter().map(|(block, seats)| (view, block, seats)).collect())
     }
 
-    /// One block in one epoch: measure it unless that was done before a restart, then commit all seats.
-    async fn tend(self: Arc<Self>, view: EpochView, block: u32, seats: Vec<SeatRef>) {
+    /// Blocks to be measured from now on. Seats in blocks that are measured get their reports.
+    async fn look(&self, looking: &mut Looking) -> anyhow::Result<Vec<(EpochView, BlockKey)>> {
+        let view = self.chain.epoch().await?;
+        let epoch = EpochKey { start: view.start, number: view.number };
+        self.state().now = view.now;
+        if looking.epoch != Some(epoch) {
+            let reports = self.store.reports_in(epoch).await?;
+            let reported = reports.iter().map(|report| (report.block, report.seat)).collect();
+            *looking = Looking { epoch: Some(epoch), reported, ..Looking::default() };
+        }
+        let Some(watch) = view.watch else { return Ok(Vec::new()) };
+        if self.state().epoch != Some(epoch) {
+            let known = self.store.beacons(epoch).await?;
+            {
+                let mut state = self.state();
+                state.beacons.begin(epoch.number, view.draw_slot, watch, &known);
+                state.epoch = Some(epoch);
+                state.noted.clear();
+                state.settled.clear();
+            }
+            self.tell_beacons().await;
+        }
+        if !looking.complete {
+            let seats = self.chain.seats(epoch.number, &self.ids).await?;
+            looking.complete = seats.waiting == 0;
+            if looking.complete && seats.seated.is_empty() {
+                tracing::info!(epoch = epoch.number, "no seat in this epoch");
+            }
+            looking.seats.extend(seats.seated.into_iter().map(|seat| ((seat.at.block, seat.at.seat), seat)));
+        }
+        let mut found = BTreeSet::new();
+        for (place, seat) in &looking.seats {
+            let block = BlockKey { epoch, block: place.0 };
+            if looking.reported.contains(place) || looking.measuring.contains(&place.0) {
+                continue;
+            }
+            match self.store.measured(block).await? {
+                Some(measured) => {
+                    let report = SavedReport::new(&self.cluster, *seat, epoch.start, &measured);
+                    self.store.save(report.clone()).await?;
+                    let commitment = hex::encode(report.commitment);
+                    let (votes, seat) = (measured.values.votes().count(), place.1);
+                    tracing::info!(epoch = epoch.number, block = place.0, seat, votes, commitment, "report saved");
+                    self.metrics.reports.get_or_create(&ReportStage::Saved).inc();
+                    self.state().open.insert(key(&report), report);
+                    looking.reported.insert(*place);
+                }
+                None => {
+                    found.insert(block);
+                }
+            }
+        }
+        Ok(found.into_iter().map(|block| (view, block)).collect())
+    }
+
+    /// One block in one epoch, from wherever an earlier run left it to its votes and evidence on disk.
+    async fn tend(self: Arc<Self>, view: EpochView, place: BlockKey) -> anyhow::Result<()> {
         // The clock shows whole seconds: the true time may be almost one later.
         let left =
             |until: i64| Duration::from_secs(u64::try_from(until.saturating_sub(view.now).saturating_sub(1)).unwrap_or(0));
-        let (measure_until, end) = (Instant::now() + left(view.measure_until), Instant::now() + left(view.end));
-        let saved = |seat: &SeatRef| self.open().get(&key(*seat)).is_some_and(|r| r.epoch_start == view.start);
-        let missing: Vec<SeatRef> = seats.iter().filter(|seat| !saved(seat)).copied().collect();
-        if !missing.is_empty()
-            && let Err(error) = self.measure(&view, block, &missing, measure_until).await
-        {
-            tracing::error!(epoch = view.number, block, error = format!("{error:#}"), "no report in this epoch");
+        let (until, end) = (Instant::now() + left(view.measure_until), Instant::now() + left(view.end));
+        // A third of the time for commits may go into waiting for what is not final or not verified yet.
+        let decide = until + end.saturating_duration_since(until) / 3;
+        let epoch = place.epoch.number;
+        let targets = self.targets(place, decide).await?;
+        let mut states = Vec::with_capacity(targets.len());
+        for target in &targets {
+            let resumed = self.store.resume(place, target.row, target.container.to_bytes()).await?;
+            states.push(RowState::resume(&resumed));
         }
-        for seat in seats {
-            self.commit(seat, end).await;
+        let carried_on = states.iter().filter(|state| state.asked > 0 || !state.beacons.is_empty()).count();
+        let seconds = until.saturating_duration_since(Instant::now()).as_secs();
+        tracing::info!(epoch, block = place.block, rows = targets.len(), carried_on, seconds, "measuring");
+        let progress = Progress::new(targets, states);
+        let round = Round { cluster: self.cluster, place };
+        let sink: Arc<dyn Sink> = Arc::new(self.recorder.clone());
+        let mut tasks = JoinSet::new();
+        {
+            let (measurer, progress, sink) = (self.measurer.clone(), progress.clone(), sink.clone());
+            tasks.spawn(async move { measurer.probe(round, &progress, &sink, until).await });
+        }
+        let mut news = self.news.subscribe();
+        let mut asked: HashSet<(u64, Digest)> = HashSet::new();
+        loop {
+            let beacons = self.state().beacons.of(epoch).to_vec();
+            for beacon in beacons.into_iter().filter(|beacon| asked.insert((beacon.slot.number, beacon.slot.hash))) {
+                let (measurer, progress, sink) = (self.measurer.clone(), progress.clone(), sink.clone());
+                let reread = self.reread(place);
+                tasks.spawn(async move { measurer.beacon(round, &progress, beacon, reread, &sink, until).await });
+            }
+            tokio::select! {
+                () = time::sleep_until(until) => break,
+                // The sender lives as long as this daemon.
+                changed = news.changed() => changed.context("no more news of beacons")?,
+            }
+        }
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        if time::timeout_at(decide, rest).await.is_err() {
+            tracing::warn!(epoch, block = place.block, "some containers' answers came too late to be verified in time");
+            tasks.shutdown().await;
+        }
+        let counted = self.final_beacons(epoch, decide, &mut news).await;
+        self.finish(place, &progress, counted).await
+    }
+
+    fn reread(self: &Arc<Self>, place: BlockKey) -> Reread {
+        let chain = self.chain.clone();
+        Arc::new(move || {
+            let chain = chain.clone();
+            async move { chain.targets(place.block, place.epoch.number).await.ok() }.boxed()
+        })
+    }
+
+    async fn targets(&self, place: BlockKey, until: Instant) -> Result<Vec<Target>, ChainError> {
+        loop {
+            match self.chain.targets(place.block, place.epoch.number).await {
+                Err(error) if error.transient && Instant::now() + self.options.poll < until => {
+                    time::sleep(self.options.poll).await;
+                }
+                other => return other,
+            }
         }
     }
 
-    async fn measure(&self, view: &EpochView, block: u32, seats: &[SeatRef], until: Instant) -> anyhow::Result<()> {
-        let window = until.saturating_duration_since(Instant::now());
-        let shortest = self.measurer.shortest_window();
-        anyhow::ensure!(window >= shortest, "{window:.1?} left to measure, {shortest:.1?} are needed");
-        let targets = self.targets(block, until).await?;
-        tracing::info!(
-            epoch = view.number,
-            block,
-            seats = seats.len(),
-            rows = targets.len(),
-            seconds = window.as_secs(),
-            "measuring"
-        );
-        let rows = self.measurer.measure(self.cluster, view.number, targets, until).await;
-        log_rows(view.number, block, &rows);
-        let values = values(&rows)?;
-        let evidence: Arc<Vec<RowEvidence>> = Arc::new(rows.iter().map(|row| row.evidence.clone()).collect());
-        for seat in seats {
-            let report = self.save(view, *seat, &values, evidence.clone()).await?;
+    /// The beacons that the vote is about, ascending: those that are final, once all are known to be or not to be.
+    async fn final_beacons(&self, epoch: u32, decide: Instant, news: &mut watch::Receiver<u64>) -> Vec<(u64, Digest)> {
+        loop {
+            let (counted, open) = {
+                let state = self.state();
+                let all = state.beacons.of(epoch).iter().map(|beacon| (beacon.slot.number, beacon.slot.hash));
+                let counted: Vec<_> = all.filter(|slot| state.settled.get(slot) != Some(&Finality::Dropped)).collect();
+                let open = counted.iter().filter(|slot| !state.settled.contains_key(*slot)).count();
+                (counted, open)
+            };
+            if open == 0 {
+                return counted;
+            }
+            if !matches!(time::timeout_at(decide, news.changed()).await, Ok(Ok(()))) {
+                // All seats see the same chain; whoever leaves a beacon out that turns out final disagrees with the others.
+                tracing::warn!(epoch, open, "beacons are not known to be final; voting on them all the same");
+                self.metrics.beacons_not_final.inc_by(open as u64);
+                return counted;
+            }
+        }
+    }
+
+    /// Votes and evidence are on disk when this returns.
+    async fn finish(&self, place: BlockKey, progress: &Progress, counted: Vec<(u64, Digest)>) -> anyhow::Result<()> {
+        let states = progress.states();
+        let position = self.measurer.plan().position;
+        let located: Vec<_> = progress
+            .targets()
+            .iter()
+            .zip(&states)
+            .map(|(target, state)| (target.as_ref(), state, state.location(target, position.as_ref())))
+            .collect();
+        let mut found = findings::of_block(&located);
+        let mut rows = Vec::with_capacity(located.len());
+        let mut measured = Vec::with_capacity(located.len());
+        for (at, (target, state, location)) in located.iter().enumerate() {
+            let findings = found.remove(&at).unwrap_or_default();
+            for (kind, _) in &findings {
+                self.metrics.findings.get_or_create(kind).inc();
+            }
+            let findings = findings.into_iter().map(|(_, text)| text).collect();
+            rows.push(RowFinish { row: target.row, container: target.container.to_bytes(), findings });
+            measured.push((target.row, state.measured(&counted, *location)));
+        }
+        let values: ReportValues = values(&measured)?;
+        for ((target, state, _), (_, measured)) in located.iter().zip(&measured) {
+            let vote = score::vote(measured);
             tracing::info!(
-                epoch = view.number,
-                block,
-                seat = seat.seat,
-                votes = values.votes().count(),
-                commitment = hex::encode(report.commitment),
-                "report saved"
+                epoch = place.epoch.number,
+                block = place.block,
+                row = target.row,
+                container = %target.container,
+                answered = state.answered,
+                asked = state.asked,
+                beacons = measured.beacons.len(),
+                availability = vote.map(|vote| vote.availability),
+                capacity = vote.map(|vote| vote.capacity),
+                token = vote.map(|vote| vote.token),
+                dishonest = vote.map(|vote| vote.dishonest),
+                trouble = state.trouble,
+                "measured"
             );
-            if let Some(path) = &self.status
-                && let Err(error) = status::write(path, &status::describe(&report, &rows))
-            {
+        }
+        if !self.recorder.flush().await {
+            tracing::error!(block = place.block, "some evidence of this block could not be written");
+        }
+        let saved = self.store.finish(place, rows.clone(), counted, values).await?;
+        if let Some(path) = &self.options.status {
+            let lines: Vec<status::Line<'_>> = located
+                .iter()
+                .zip(&measured)
+                .zip(&rows)
+                .map(|(((target, state, _), (_, measured)), finish)| (*target, *state, measured, finish))
+                .collect();
+            if let Err(error) = status::write(path, &status::describe(place, &saved, &lines)) {
                 tracing::warn!(%error, path = %path.display(), "the status file cannot be written");
             }
         }
         Ok(())
     }
 
-    async fn targets(&self, block: u32, until: Instant) -> Result<Vec<Target>, ChainError> {
+    /// Commits saved reports, again and again until they are on chain or the epoch is over.
+    async fn commit(&self) {
+        let mut refusals: BTreeMap<Key, u32> = BTreeMap::new();
         loop {
-            match self.chain.targets(block).await {
-                Err(error) if error.transient && Instant::now() + self.poll < until => time::sleep(self.poll).await,
-                other => return other,
+            let saved: Vec<SavedReport> =
+                self.state().open.values().filter(|report| report.stage == Stage::Saved).cloned().collect();
+            refusals.retain(|of, _| saved.iter().any(|report| key(report) == *of));
+            let epochs: BTreeSet<EpochKey> =
+                saved.iter().map(|report| EpochKey { start: report.epoch_start, number: report.epoch }).collect();
+            for epoch in epochs {
+                let of_epoch = |report: &&SavedReport| (report.epoch_start, report.epoch) == (epoch.start, epoch.number);
+                let reports: Vec<&SavedReport> = saved.iter().filter(of_epoch).collect();
+                if let Err(error) = self.commit_epoch(epoch, &reports, &mut refusals).await {
+                    tracing::warn!(epoch = epoch.number, %error, "cannot commit; trying again");
+                }
             }
+            time::sleep(self.options.poll / 2).await;
         }
     }
 
-    /// The report is on disk when this returns, and only then may it be committed to.
-    async fn save(
+    async fn commit_epoch(
         &self,
-        view: &EpochView,
-        at: SeatRef,
-        values: &ReportValues,
-        evidence: Arc<Vec<RowEvidence>>,
-    ) -> anyhow::Result<SavedReport> {
-        let report = SavedReport::new(&self.cluster, at, view.start, self.id, values, &evidence);
-        let (store, written) = (self.store.clone(), report.clone());
-        tokio::task::spawn_blocking(move || store.save(&written, &evidence)).await??;
-        self.open().insert(key(at), report.clone());
-        Ok(report)
-    }
-
-    /// Commits a saved report, again and again until it is on chain or the epoch is over.
-    async fn commit(&self, at: SeatRef, end: Instant) {
-        let mut refusals = 0;
-        loop {
-            let Some(report) = self.open().get(&key(at)).cloned() else { return };
-            let done = async {
-                match self.chain.seat(at).await? {
-                    Some(seat) if seat.commitment == report.commitment => Ok(()),
-                    _ => self.chain.commit(at, self.id, report.commitment).await,
-                }
-            };
-            match time::timeout_at(end, done).await {
-                Ok(Ok(())) => {
-                    tracing::info!(epoch = at.epoch, block = at.block, seat = at.seat, "committed");
-                    return self.advance(&report, Stage::Committed).await;
-                }
-                Ok(Err(error)) => {
+        epoch: EpochKey,
+        reports: &[&SavedReport],
+        refusals: &mut BTreeMap<Key, u32>,
+    ) -> Result<(), ChainError> {
+        let window = self.chain.reveal_window(epoch.number).await?;
+        let left = window.opens.saturating_sub(window.now);
+        // What did not land by then is for the reveal to find out.
+        if window.epoch_start != epoch.start || left <= 0 {
+            return Ok(());
+        }
+        let mut due = Vec::new();
+        for report in reports {
+            match self.chain.seat(report.at()).await? {
+                Some(seat) if seat.commitment == report.commitment => self.advance(report, Stage::Committed).await,
+                _ => due.push(*report),
+            }
+        }
+        let commit = |report: &&SavedReport| Commit {
+            seat: Seat { at: report.at(), checker: report.checker },
+            commitment: report.commitment,
+        };
+        let commits: Vec<Commit> = due.iter().map(commit).collect();
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let left = Duration::from_secs(left.unsigned_abs());
+        let Ok(results) = time::timeout(left, self.chain.commit(&commits)).await else {
+            // They may have landed all the same: the reveal finds out.
+            tracing::warn!(epoch = epoch.number, commits = commits.len(), "commits not confirmed in time");
+            return Ok(());
+        };
+        for (report, result) in due.iter().zip(results) {
+            let at = report.at();
+            match result {
+                Ok(()) => self.advance(report, Stage::Committed).await,
+                Err(error) => {
                     tracing::warn!(epoch = at.epoch, block = at.block, seat = at.seat, %error, "commit failed");
-                    refusals += u32::from(!error.transient);
-                    if refusals >= REFUSALS {
-                        return self.advance(&report, Stage::Lost(format!("commit refused: {error}"))).await;
+                    let refused = refusals.entry(key(report)).or_default();
+                    *refused += u32::from(!error.transient);
+                    if *refused >= REFUSALS {
+                        self.advance(report, Stage::Lost(format!("commit refused: {error}"))).await;
                     }
                 }
-                // It may have landed all the same: the reveal finds out.
-                Err(_) => {
-                    return tracing::warn!(
-                        epoch = at.epoch,
-                        block = at.block,
-                        seat = at.seat,
-                        "commit not confirmed in time"
-                    );
-                }
             }
-            if Instant::now() + self.poll >= end {
-                return tracing::warn!(
-                    epoch = at.epoch,
-                    block = at.block,
-                    seat = at.seat,
-                    "not committed before the epoch's end"
-                );
-            }
-            time::sleep(self.poll).await;
         }
+        Ok(())
     }
 
     async fn reveal(&self) {
-        let mut refusals: BTreeMap<(u32, u32, u8), u32> = BTreeMap::new();
+        let refusals: Mutex<BTreeMap<Key, u32>> = Mutex::default();
         loop {
-            let open: Vec<SavedReport> = self.open().values().cloned().collect();
-            for report in open {
-                let at = report.at();
-                match self.reveal_one(&report).await {
-                    Ok(None) => {}
-                    Ok(Some(stage)) => {
-                        match &stage {
-                            Stage::Lost(reason) => {
-                                tracing::error!(epoch = at.epoch, block = at.block, seat = at.seat, reason, "report lost");
-                            }
-                            _ => tracing::info!(epoch = at.epoch, block = at.block, seat = at.seat, "revealed"),
-                        }
-                        self.advance(&report, stage).await;
-                        refusals.remove(&key(at));
-                    }
-                    Err(error) => {
-                        tracing::warn!(epoch = at.epoch, block = at.block, seat = at.seat, %error, "reveal failed");
-                        let refused = refusals.entry(key(at)).or_default();
-                        *refused += u32::from(!error.transient);
-                        if *refused >= REFUSALS {
-                            self.advance(&report, Stage::Lost(format!("reveal refused: {error}"))).await;
-                            refusals.remove(&key(at));
-                        }
-                    }
+            let open: Vec<SavedReport> = self.state().open.values().cloned().collect();
+            stream::iter(open).for_each_concurrent(REVEALS, |report| self.reveal_step(report, &refusals)).await;
+            time::sleep(self.options.poll).await;
+        }
+    }
+
+    async fn reveal_step(&self, report: SavedReport, refusals: &Mutex<BTreeMap<Key, u32>>) {
+        let at = report.at();
+        match self.reveal_one(&report).await {
+            Ok(None) => {}
+            Ok(Some(stage)) => self.advance(&report, stage).await,
+            Err(error) => {
+                tracing::warn!(epoch = at.epoch, block = at.block, seat = at.seat, %error, "reveal failed");
+                let refused = {
+                    let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                    let refused = refusals.entry(key(&report)).or_default();
+                    *refused += u32::from(!error.transient);
+                    *refused
+                };
+                if refused >= REFUSALS {
+                    self.advance(&report, Stage::Lost(format!("reveal refused: {error}"))).await;
                 }
             }
-            time::sleep(self.poll).await;
         }
     }
 
@@ -322,46 +619,96 @@ impl Daemon {
 
     /// Notes a report's new stage, on disk and here, unless another report has taken its place meanwhile.
     async fn advance(&self, of: &SavedReport, stage: Stage) {
-        let at = of.at();
-        let current = self.open().get(&key(at)).filter(|report| report.commitment == of.commitment).cloned();
+        let SeatRef { epoch, block, seat } = of.at();
+        let current = self.state().open.get(&key(of)).filter(|report| report.commitment == of.commitment).cloned();
         let Some(mut report) = current else { return };
+        if report.stage == stage {
+            return;
+        }
+        let counted = match &stage {
+            Stage::Saved => ReportStage::Saved,
+            Stage::Committed => ReportStage::Committed,
+            Stage::Revealed => ReportStage::Revealed,
+            Stage::Lost(reason) => {
+                tracing::error!(epoch, block, seat, reason, "report lost");
+                ReportStage::Lost
+            }
+        };
+        if counted != ReportStage::Lost {
+            tracing::info!(epoch, block, seat, "{}", counted.as_str());
+        }
+        self.metrics.reports.get_or_create(&counted).inc();
         report.stage = stage;
-        let (store, written) = (self.store.clone(), report.clone());
         // A stage that is not on disk is found out from the chain again after a restart.
-        match tokio::task::spawn_blocking(move || store.update(&written)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a report's stage cannot be written"),
-            Err(error) => tracing::warn!(%error, "writing a report's stage was cut off"),
+        if let Err(error) = self.store.advance(report.clone()).await {
+            tracing::warn!(%error, "a report's stage cannot be written");
         }
-        let mut open = self.open();
+        let mut state = self.state();
         if report.is_open() {
-            open.insert(key(at), report);
+            state.open.insert(key(of), report);
         } else {
-            open.remove(&key(at));
+            state.open.remove(&key(of));
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<(u32, u32, u8), SavedReport>> {
-        // No code that holds the lock can leave the map half-changed.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Claims what the tickets accrued when it is worth it.
+    async fn claim(&self) {
+        if self.options.claim_every.is_zero() {
+            return std::future::pending().await;
+        }
+        loop {
+            time::sleep(self.options.claim_every).await;
+            for id in &self.ids {
+                let claimed = async {
+                    let pay = self.chain.pay(*id).await?;
+                    if pay.amount == 0 || pay.amount < self.options.claim_above {
+                        return Ok(0);
+                    }
+                    self.chain.claim(*id, &pay).await?;
+                    Ok::<_, ChainError>(pay.amount)
+                };
+                match claimed.await {
+                    Ok(0) => {}
+                    Ok(amount) => {
+                        self.metrics.claimed.inc_by(amount);
+                        tracing::info!(checker = id, amount, "pay claimed");
+                    }
+                    Err(error) => tracing::warn!(checker = id, %error, "pay cannot be claimed; trying again later"),
+                }
+            }
+        }
     }
-}
 
-fn log_rows(epoch: u32, block: u32, rows: &[RowResult]) {
-    for row in rows {
-        let vote = crate::score::vote(&row.measured);
-        tracing::info!(
-            epoch,
-            block,
-            row = row.target.row,
-            container = %row.target.container,
-            answered = row.measured.answered,
-            asked = row.measured.asked,
-            availability = vote.map(|vote| vote.availability),
-            capacity = vote.map(|vote| vote.capacity),
-            challenge_ms = row.challenge.map(|elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
-            trouble = row.trouble,
-            "measured"
-        );
+    /// Removes what is old, and says when the disk gets full.
+    async fn keep_house(&self) {
+        loop {
+            let now = self.state().now;
+            if now > 0 {
+                match self.store.prune(now, self.options.disk, SPARE).await {
+                    Ok(pruned) => {
+                        self.metrics.evidence_removed_early.inc_by(pruned.early);
+                        if pruned.early > 0 {
+                            tracing::warn!(
+                                epochs = pruned.early,
+                                "evidence was removed before its 30 days: the disk's bound"
+                            );
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "old reports cannot be removed"),
+                }
+            }
+            let trouble = match self.store.size().await {
+                Ok(size) => {
+                    self.metrics.store_bytes.set(i64::try_from(size).unwrap_or(i64::MAX));
+                    let full = size > self.options.disk / 10 * 9;
+                    full.then(|| format!("the store has {size} of {} bytes: raise --disk", self.options.disk))
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            let trouble = trouble.or_else(|| crate::disk::nearly_full(self.store.path()));
+            self.health.set("disk", trouble);
+            // At start the chain's clock is not known yet.
+            time::sleep(if now > 0 { HOUSEKEEPING_EVERY } else { self.options.poll }).await;
+        }
     }
 }

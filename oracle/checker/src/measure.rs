@@ -2,184 +2,332 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use datagalax_protocol::{
-    Context, Metrics, ReportValues, RowEvidence,
-    evidence::{Exchange, Outcome},
-    report::VoteOutOfRange,
-};
+use datagalax_gpu::location::{self, Location, Position};
+use datagalax_protocol::{Context, Digest, ReportValues, report::VoteOutOfRange};
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
-    sync::Semaphore,
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{self, Instant},
 };
 
 use crate::{
+    beacons::Beacon,
     chain::{Cluster, Target},
-    probe::{Challenged, Prober},
+    metrics::{BeaconOutcome, Metrics, ProbeOutcome},
+    probe::{Asked, Prober},
+    record::Sink,
     schedule,
-    score::{self, Capacity, Measured},
+    score::{self, BeaconScore, Measured},
+    store::{BlockKey, Record, Resumed, What},
 };
 
 /// Between the last possible timeout and the end of measuring, for verifying what came last.
 const MARGIN: Duration = Duration::from_millis(500);
+/// A beacon is asked at once. Whoever has to wait longer than this for a place would be timed by this side's queue.
+const PROMPT: Duration = Duration::from_millis(500);
 
 /// How a block is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Liveness probes of each container in an epoch.
     pub probes: usize,
-    /// Most questions in flight.
+    /// Most liveness probes in flight.
     pub concurrency: usize,
+    /// Most beacons in flight: 256 for each block.
+    pub beacons: usize,
+    /// Where this checker is, for judging where hosts can be; `None`: no such judgement.
+    pub position: Option<Position>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { probes: 8, concurrency: 256 }
+        Self { probes: 8, concurrency: 256, beacons: 4_096, position: None }
     }
 }
 
-/// What was measured of one row.
-pub struct RowResult {
-    /// The container.
-    pub target: Target,
-    /// The score's input.
-    pub measured: Measured,
-    /// How long the challenge's root took to come, if it came.
-    pub challenge: Option<Duration>,
+/// A block in an epoch on a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// The network.
+    pub cluster: Cluster,
+    /// Block and epoch.
+    pub place: BlockKey,
+}
+
+impl Round {
+    fn context(&self, target: &Target) -> Context {
+        let Cluster { genesis_hash, program } = self.cluster;
+        Context { genesis_hash, program, subject: target.container, epoch: self.place.epoch.number }
+    }
+}
+
+/// What was measured of one row so far. The transcripts are with the [`Sink`].
+#[derive(Clone, Debug, Default)]
+pub struct RowState {
+    /// Liveness probes sent.
+    pub asked: u32,
+    /// Of those, answered validly and in time.
+    pub answered: u32,
+    /// The fastest signed answer to one.
+    pub fastest: Option<Duration>,
+    /// Beacons by slot, with the slot's hash, and microseconds to the root.
+    pub beacons: BTreeMap<u64, (Digest, BeaconScore, Option<u64>)>,
     /// The last verified metrics.
-    pub metrics: Option<Metrics>,
+    pub metrics: Option<datagalax_protocol::Metrics>,
     /// The first thing that went wrong, for the log.
     pub trouble: Option<String>,
-    /// The transcripts.
-    pub evidence: RowEvidence,
 }
+
+impl RowState {
+    /// Goes on from what an earlier run measured.
+    pub fn resume(resumed: &Resumed) -> Self {
+        let mut state = Self::default();
+        for (answered, took) in &resumed.probes {
+            state.probed(answered.then_some(*took));
+        }
+        state.beacons = resumed.beacons.iter().map(|(slot, hash, score, us)| (*slot, (*hash, *score, *us))).collect();
+        state
+    }
+
+    fn probed(&mut self, answered: Option<Duration>) {
+        self.asked += 1;
+        if let Some(took) = answered {
+            self.answered += 1;
+            self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+        }
+    }
+
+    /// Where its round trips say it can be.
+    pub fn location(&self, target: &Target, checker: Option<&Position>) -> Location {
+        let (Some(claimed), Some(checker), Some(fastest)) = (&target.claimed, checker, self.fastest) else {
+            return Location::Unknown;
+        };
+        // Only the fastest and the number count.
+        location::locate(claimed, checker, &vec![fastest; (self.answered as usize).min(location::FEWEST)])
+    }
+
+    /// The score's input; `counted` are the beacons that are final, ascending. One that was not asked here is in it as that.
+    pub fn measured(&self, counted: &[(u64, Digest)], location: Location) -> Measured {
+        let score = |(slot, hash): &(u64, Digest)| match self.beacons.get(slot) {
+            Some((of, score, _)) if of == hash => *score,
+            _ => BeaconScore::NotAsked,
+        };
+        Measured { asked: self.asked, answered: self.answered, beacons: counted.iter().map(score).collect(), location }
+    }
+}
+
+/// A block's rows while it is measured.
+pub struct Progress {
+    targets: Vec<Arc<Target>>,
+    states: std::sync::Mutex<Vec<RowState>>,
+}
+
+impl Progress {
+    /// Begins with these states, one a target.
+    pub fn new(targets: Vec<Target>, states: Vec<RowState>) -> Arc<Self> {
+        let mut states = states;
+        states.resize(targets.len(), RowState::default());
+        Arc::new(Self { targets: targets.into_iter().map(Arc::new).collect(), states: states.into() })
+    }
+
+    /// The containers, by row.
+    pub fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+
+    /// What was measured so far, in the order of the targets.
+    pub fn states(&self) -> Vec<RowState> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RowState>> {
+        // No code that holds the lock can leave it half-changed.
+        self.states.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Reads a block's targets from the chain once more.
+pub type Reread = Arc<dyn Fn() -> BoxFuture<'static, Option<Vec<Target>>> + Send + Sync>;
 
 /// Measures blocks.
 pub struct Measurer {
     prober: Prober,
     plan: Plan,
-    in_flight: Semaphore,
-}
-
-/// What became of one event of the plan.
-enum Event {
-    Probe(Box<(Exchange, Option<Metrics>)>),
-    Challenge(Challenged),
-    /// This side did not get round to it.
-    Dropped,
+    in_flight: Arc<Semaphore>,
+    beacons: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 impl Measurer {
     /// Measures by this plan.
     pub fn new(prober: Prober, plan: Plan) -> Self {
-        Self { prober, plan, in_flight: Semaphore::new(plan.concurrency) }
+        let metrics = prober.metrics().clone();
+        let semaphore = |places: usize| Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { prober, plan, in_flight: semaphore(plan.concurrency), beacons: semaphore(plan.beacons), metrics }
     }
 
-    /// The shortest window that is worth measuring in: one whole challenge.
-    pub fn shortest_window(&self) -> Duration {
-        self.prober.limits().whole_challenge() + MARGIN
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// Measures from now until `until` and returns by then (and the little that a last answer takes to be verified), rows
-    /// ascending.
-    pub async fn measure(
-        self: &Arc<Self>,
-        cluster: Cluster,
-        epoch: u32,
-        targets: Vec<Target>,
-        until: Instant,
-    ) -> Vec<RowResult> {
-        let window = until.saturating_duration_since(Instant::now());
-        let limits = *self.prober.limits();
-        let mut events = JoinSet::new();
-        for (index, target) in targets.iter().enumerate() {
-            let context =
-                Context { genesis_hash: cluster.genesis_hash, program: cluster.program, subject: target.container, epoch };
-            let target = Arc::new(target.clone());
+    /// Who asks.
+    pub fn prober(&self) -> &Prober {
+        &self.prober
+    }
+
+    /// Sends the liveness probes that are still to be sent, at random instants from now until `until`, and returns by then.
+    pub async fn probe(self: &Arc<Self>, round: Round, progress: &Arc<Progress>, sink: &Arc<dyn Sink>, until: Instant) {
+        let begun = Instant::now();
+        let window = until.saturating_duration_since(begun).saturating_sub(self.prober.limits().timeout + MARGIN);
+        let mut plan: Vec<(Duration, usize)> = Vec::new();
+        {
+            let states = progress.lock();
             let random = &mut rand::rng();
-            let probes = schedule::instants(self.plan.probes, window.saturating_sub(limits.timeout + MARGIN), random);
-            let challenge = schedule::instants(1, window.saturating_sub(limits.whole_challenge() + MARGIN), random);
-            let plan = probes.into_iter().map(|at| (at, false)).chain(challenge.into_iter().map(|at| (at, true)));
-            for (at, challenge) in plan {
-                let (this, target) = (self.clone(), target.clone());
-                events.spawn(async move {
-                    time::sleep(at).await;
-                    let event = time::timeout_at(until, this.ask(&context, &target, challenge, until)).await;
-                    (index, event.unwrap_or(Event::Dropped))
-                });
+            for (index, state) in states.iter().enumerate() {
+                let left = self.plan.probes.saturating_sub(state.asked as usize);
+                plan.extend(schedule::instants(left, window, random).into_iter().map(|at| (at, index)));
             }
         }
-        let mut rows: BTreeMap<usize, Vec<Event>> = BTreeMap::new();
-        while let Some(event) = events.join_next().await {
-            match event {
-                Ok((index, event)) => rows.entry(index).or_default().push(event),
-                // The question is then not asked, which costs the host nothing.
-                Err(error) => tracing::error!(%error, "a probe panicked"),
-            }
+        if window.is_zero() {
+            return;
         }
-        let row = |(index, target)| row_result(target, rows.remove(&index).unwrap_or_default());
-        targets.into_iter().enumerate().map(row).collect()
+        plan.sort_unstable();
+        let mut tasks = JoinSet::new();
+        for (at, index) in plan {
+            let due = begun + at;
+            let place = async {
+                time::sleep_until(due).await;
+                self.in_flight.clone().acquire_owned().await
+            };
+            // What cannot be asked in time is not asked, which costs the host nothing.
+            let Ok(Ok(place)) = time::timeout_at(until, place).await else { break };
+            self.metrics.probe_delay_seconds.observe(due.elapsed().as_secs_f64());
+            let (this, progress, sink) = (self.clone(), progress.clone(), sink.clone());
+            tasks.spawn(async move { this.probe_one(round, &progress, index, &sink, place, until).await });
+            while tasks.try_join_next().is_some() {}
+        }
+        while tasks.join_next().await.is_some() {}
     }
 
-    async fn ask(&self, context: &Context, target: &Target, challenge: bool, until: Instant) -> Event {
-        let Ok(_place) = self.in_flight.acquire().await else { return Event::Dropped };
-        if challenge {
-            return Event::Challenge(self.prober.challenge(context, target, until).await);
+    async fn probe_one(
+        &self,
+        round: Round,
+        progress: &Progress,
+        index: usize,
+        sink: &Arc<dyn Sink>,
+        place: OwnedSemaphorePermit,
+        until: Instant,
+    ) {
+        let target = &progress.targets[index];
+        let asked = time::timeout_at(until, self.prober.liveness(&round.context(target), target)).await;
+        drop(place);
+        let Ok((Some(exchange), answer)) = asked else { return };
+        let took = Duration::from_micros(exchange.took_us);
+        let outcome = if answer.is_ok() { ProbeOutcome::Answered } else { ProbeOutcome::Failed };
+        self.metrics.probes.get_or_create(&outcome).inc();
+        if answer.is_ok() {
+            self.metrics.probe_seconds.observe(took.as_secs_f64());
         }
-        let (exchange, answer) = self.prober.liveness(context, target).await;
-        // Without an exchange nothing was asked.
-        exchange.map_or(Event::Dropped, |exchange| Event::Probe(Box::new((exchange, answer.ok()))))
+        {
+            let mut states = progress.lock();
+            let state = &mut states[index];
+            state.probed(answer.is_ok().then_some(took));
+            match answer {
+                Ok(metrics) => state.metrics = Some(metrics),
+                Err(error) => {
+                    state.trouble.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+        sink.record(record(round, target, What::Probe(Box::new(exchange)))).await;
+    }
+
+    /// Asks all rows for their answer to a beacon at once, those that were not asked before. Returns when all have answered or
+    /// failed, soon after `until` at the latest.
+    pub async fn beacon(
+        self: &Arc<Self>,
+        round: Round,
+        progress: &Arc<Progress>,
+        beacon: Beacon,
+        reread: Reread,
+        sink: &Arc<dyn Sink>,
+        until: Instant,
+    ) {
+        let again: Arc<OnceCell<Option<Vec<Target>>>> = Arc::default();
+        let mut tasks = JoinSet::new();
+        let slot = beacon.slot;
+        for index in 0..progress.targets.len() {
+            let known = progress.lock()[index].beacons.get(&slot.number).is_some_and(|(hash, ..)| *hash == slot.hash);
+            if known {
+                continue;
+            }
+            let (this, progress, sink) = (self.clone(), progress.clone(), sink.clone());
+            let (again, reread) = (again.clone(), reread.clone());
+            tasks.spawn(async move {
+                let target = &progress.targets[index];
+                let Ok(Ok(_place)) = time::timeout(PROMPT, this.beacons.acquire()).await else {
+                    this.metrics.beacons.get_or_create(&BeaconOutcome::NotAsked).inc();
+                    return;
+                };
+                let ask_again = || {
+                    async {
+                        again.get_or_init(|| reread()).await.as_ref()?.iter().find(|t| t.container == target.container)?.ask
+                    }
+                    .boxed()
+                };
+                let asked = this.prober.beacon(&round.context(target), target, &beacon, until, &ask_again).await;
+                let Asked { score, elapsed, evidence, error } = asked;
+                let outcome = match score {
+                    BeaconScore::Answered { dishonest: true, .. } => BeaconOutcome::Dishonest,
+                    BeaconScore::Answered { .. } => BeaconOutcome::Answered,
+                    BeaconScore::Unanswered => BeaconOutcome::Unanswered,
+                    BeaconScore::NotAsked => BeaconOutcome::NotAsked,
+                };
+                this.metrics.beacons.get_or_create(&outcome).inc();
+                if let Some(elapsed) = elapsed {
+                    this.metrics.beacon_root_seconds.observe(elapsed.as_secs_f64());
+                }
+                let micros = elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+                {
+                    let mut states = progress.lock();
+                    let state = &mut states[index];
+                    state.beacons.insert(slot.number, (slot.hash, score, micros));
+                    if let Some(error) = &error {
+                        state.trouble.get_or_insert_with(|| error.to_string());
+                    }
+                }
+                tracing::debug!(
+                    epoch = round.place.epoch.number,
+                    block = round.place.block,
+                    row = target.row,
+                    slot = slot.number,
+                    ?score,
+                    micros,
+                    error = error.map(|error| error.to_string()),
+                    "beacon asked"
+                );
+                sink.record(record(round, target, What::Beacon(score, evidence))).await;
+            });
+        }
+        while tasks.join_next().await.is_some() {}
     }
 }
 
-fn row_result(target: Target, events: Vec<Event>) -> RowResult {
-    let mut liveness = Vec::new();
-    let mut challenged = None;
-    let mut latest: Option<(i64, Metrics)> = None;
-    for event in events {
-        match event {
-            Event::Probe(probe) => {
-                let (exchange, metrics) = *probe;
-                if let Some(metrics) = metrics
-                    && latest.as_ref().is_none_or(|(at, _)| *at < exchange.asked_at_ms)
-                {
-                    latest = Some((exchange.asked_at_ms, metrics));
-                }
-                liveness.push(exchange);
-            }
-            Event::Challenge(done) => challenged = Some(done),
-            Event::Dropped => {}
-        }
-    }
-    liveness.sort_by_key(|exchange| exchange.asked_at_ms);
-    let answered = liveness.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_))).count();
-    let failure = liveness.iter().find_map(|exchange| match &exchange.outcome {
-        Outcome::Failed(reason) => Some(reason.clone()),
-        Outcome::Answered(_) => None,
-    });
-    let challenged =
-        challenged.unwrap_or(Challenged { capacity: Capacity::NotAsked, elapsed: None, exchanges: Vec::new(), error: None });
-    let Challenged { capacity, elapsed, exchanges, error } = challenged;
-    RowResult {
-        // Both counts are bounded by the plan.
-        measured: Measured { asked: liveness.len() as u32, answered: answered as u32, capacity },
-        challenge: elapsed,
-        metrics: latest.map(|(_, metrics)| metrics),
-        trouble: failure.or(error.map(|error| error.to_string())),
-        evidence: RowEvidence { row: target.row, container: target.container.to_bytes(), liveness, capacity: exchanges },
-        target,
-    }
+fn record(round: Round, target: &Target, what: What) -> Record {
+    Record { place: round.place, row: target.row, container: target.container.to_bytes(), what }
 }
 
 /// The report's values: a vote on each measured row, none on the others.
 ///
 /// # Errors
 /// Never, as [`score::vote`] stays within 0 to 100; but a vote that cannot be written must not be left out silently.
-pub fn values(rows: &[RowResult]) -> Result<ReportValues, VoteOutOfRange> {
+pub fn values(rows: &[(u8, Measured)]) -> Result<ReportValues, VoteOutOfRange> {
     let mut values = ReportValues::new();
-    for row in rows {
-        if let Some(vote) = score::vote(&row.measured) {
-            values.set(row.target.row, vote)?;
+    for (row, measured) in rows {
+        if let Some(vote) = score::vote(measured) {
+            values.set(*row, vote)?;
         }
     }
     Ok(values)

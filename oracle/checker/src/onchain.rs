@@ -1,6 +1,6 @@
 //! [`Chain`] through a node of the cluster.
 
-use std::{path::Path, sync::Arc};
+use std::{mem::offset_of, path::Path, sync::Arc};
 
 use datagalax::{
     committee::positions,
@@ -10,35 +10,59 @@ use datagalax::{
 use datagalax_client::{
     Address, Pipeline, ReadError, Reader, addresses,
     clock::read_clock,
-    instructions::{commit_report, reveal_report},
-    pipeline::{DirectoryStore, SendError, Settings, StoreError},
-    rpc::{HttpRpc, Rpc},
+    instructions::{claim_seat_pay, commit_report, reveal_report},
+    pipeline::{Action, DirectoryStore, SendError, Settings, StoreError},
+    rpc::Rpc,
+    slots::{self, SlotError, SlotWatch},
 };
-use datagalax_protocol::Digest;
+use datagalax_gpu::{
+    ask::{self, Ask},
+    beacon::Slot,
+    location::Position,
+};
 use futures_util::{FutureExt, future::BoxFuture, try_join};
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
+use tokio::{sync::Mutex, time::Instant};
 
-use crate::chain::{Chain, ChainError, Cluster, EpochView, Reveal, RevealWindow, SeatRef, SeatState, Seats, Target};
+use crate::chain::{
+    Chain, ChainError, Cluster, Commit, EpochView, Finality, Pay, Registration, Reveal, RevealWindow, Seat, SeatRef,
+    SeatState, Seats, SeenSlot, Slots, Target,
+};
+
+/// Slots that are so much older than the newest when they come were not seen when they happened, seconds.
+const STALE: i64 = 2;
+/// Tickets named in one claim.
+const TICKETS: usize = 100;
 
 /// The chain as one node shows it; transactions are paid and signed by the checker's operator key.
 pub struct OnChain {
     rpc: Arc<dyn Rpc>,
+    ws: Option<String>,
     reader: Reader,
     pipeline: Pipeline,
+    slots: Mutex<Option<SlotWatch>>,
+    /// A watch beside the one above, which is busy waiting.
+    finality: SlotWatch,
 }
 
 impl OnChain {
-    /// Uses this node. Nothing is asked yet.
+    /// Uses this node, or several as one; `ws` is a WebSocket address that tells of new slots. Nothing is asked yet.
     ///
     /// # Errors
     /// The folder for pending transactions cannot be used.
-    pub fn new(rpc: &str, ws: Option<&str>, key: Arc<Keypair>, pending: &Path, fee: u64) -> Result<Self, StoreError> {
-        let rpc: Arc<dyn Rpc> = Arc::new(HttpRpc::new(rpc, ws));
+    pub fn new(
+        rpc: Arc<dyn Rpc>,
+        ws: Option<String>,
+        key: Arc<Keypair>,
+        pending: &Path,
+        fee: u64,
+    ) -> Result<Self, StoreError> {
         let store = Arc::new(DirectoryStore::open(pending)?);
         let settings = Settings { priority_fee: fee, ..Settings::default() };
         let pipeline = Pipeline::new(rpc.clone(), key, store, settings);
-        Ok(Self { reader: Reader::new(rpc.clone()), rpc, pipeline })
+        let (reader, finality) = (Reader::new(rpc.clone()), SlotWatch::new(rpc.clone(), None, None));
+        Ok(Self { reader, rpc, ws, pipeline, slots: Mutex::new(None), finality })
     }
 
     /// Finds out what became of transactions that a stopped process left behind; before any new work.
@@ -52,6 +76,13 @@ impl OnChain {
     async fn now(&self) -> Result<i64, ChainError> {
         Ok(read_clock(self.rpc.as_ref()).await.map_err(read)?.unix_timestamp)
     }
+
+    /// The current epoch's account, if it was advanced to.
+    async fn current(&self) -> Result<Option<Box<Epoch>>, ChainError> {
+        let (network, now) = try_join!(async { self.reader.network().await.map_err(read) }, self.now())?;
+        let Ok(number) = network.epoch_at(now) else { return Ok(None) };
+        self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(read)
+    }
 }
 
 fn read(error: ReadError) -> ChainError {
@@ -59,6 +90,10 @@ fn read(error: ReadError) -> ChainError {
 }
 
 fn sent(error: SendError) -> ChainError {
+    ChainError { transient: error.is_transient(), message: error.to_string() }
+}
+
+fn slot_error(error: SlotError) -> ChainError {
     ChainError { transient: error.is_transient(), message: error.to_string() }
 }
 
@@ -88,20 +123,26 @@ impl Chain for OnChain {
             let epoch = self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(read)?;
             let (start, end) = network.bounds(number);
             let measure_until = end.saturating_sub(i64::from(network.grid_of(number).commit_lead));
-            let drawn = epoch.is_some_and(|epoch| epoch.status == Epoch::DRAWN);
-            Ok(EpochView { number, now, start, end, measure_until, drawn })
+            let mut view = EpochView { number, now, start, end, measure_until, watch: None, draw_slot: 0 };
+            if let Some(epoch) = epoch.filter(|epoch| epoch.status == Epoch::DRAWN) {
+                let classes = self.reader.classes().await.map_err(read)?;
+                view.watch = Some(ask::watch(&network, &epoch, classes.iter().map(|class| &class.terms)));
+                view.draw_slot = epoch.draw_slot;
+            }
+            Ok(view)
         }
         .boxed()
     }
 
-    fn seats(&self, number: u32, checker: u32) -> BoxFuture<'_, Result<Seats, ChainError>> {
+    fn seats<'a>(&'a self, number: u32, checkers: &'a [u32]) -> BoxFuture<'a, Result<Seats, ChainError>> {
         async move {
             let (network, epoch, set) =
                 try_join!(self.reader.network(), self.reader.epoch(number), self.reader.checker_set()).map_err(read)?;
             // The draw says where to look; what is written in the block is what counts.
             let holds = |position: u32| {
                 let slot = set.tickets.get(position as usize).map(|ticket| ticket.order);
-                slot.and_then(|slot| set.tickets.get(slot as usize)).is_some_and(|ticket| ticket.checker == checker)
+                let ticket = slot.and_then(|slot| set.tickets.get(slot as usize));
+                ticket.is_some_and(|ticket| checkers.contains(&ticket.checker))
             };
             let drawn = |block: u32| positions(&epoch.seed, block, epoch.tickets).iter().any(|p| *p != NONE && holds(*p));
             let addresses: Vec<Address> = (0..network.blocks).filter(|block| drawn(*block)).map(addresses::block).collect();
@@ -115,9 +156,15 @@ impl Chain for OnChain {
                         }
                         continue;
                     };
-                    let mine =
-                        lane.committee.iter().zip(0..).filter(|(seat, _)| seat.is_filled() && seat.checker == checker);
-                    seats.seated.extend(mine.map(|(_, seat)| SeatRef { block: block.index, epoch: number, seat }));
+                    let mine = lane
+                        .committee
+                        .iter()
+                        .zip(0..)
+                        .filter(|(seat, _)| seat.is_filled() && checkers.contains(&seat.checker));
+                    seats.seated.extend(mine.map(|(held, seat)| Seat {
+                        at: SeatRef { block: block.index, epoch: number, seat },
+                        checker: held.checker,
+                    }));
                 }
             }
             Ok(seats)
@@ -125,30 +172,81 @@ impl Chain for OnChain {
         .boxed()
     }
 
-    fn targets(&self, index: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>> {
+    fn targets(&self, index: u32, epoch: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>> {
         async move {
-            let (block, containers, classes) =
-                try_join!(self.reader.block(index), self.reader.list::<Container>(), self.reader.list::<GpuClass>())
-                    .map_err(read)?;
+            let number = index.to_le_bytes();
+            let of_block = [(offset_of!(Container, block), number.as_slice())];
+            let (block, containers, classes) = try_join!(
+                self.reader.block(index),
+                self.reader.matching::<Container>(&of_block),
+                self.reader.list::<GpuClass>()
+            )
+            .map_err(read)?;
             let here = containers.into_iter().filter(|(_, container)| {
                 // A vacated row may be taken again: the row says whose it is.
                 let row = &block.rows[usize::from(container.row)];
                 container.block == index && block.is_occupied(container.row) && row.provider == container.provider
             });
             let target = |(address, container): (Address, Box<Container>)| {
+                let leased = ask::is_leased(&block.rows[usize::from(container.row)], epoch);
                 let class = classes.iter().find(|(_, class)| class.id == container.class);
-                let throughput = class.map_or(0, |(_, class)| class.terms.reference_throughput);
+                // Why no challenge can be planned is the same for everybody, and no fault of the host's.
+                let ask = class.and_then(|(_, class)| Ask::of(&class.terms, container.gpus, leased).ok());
                 Target {
                     row: container.row,
                     container: address,
                     operator: container.operator,
                     endpoint: container.endpoint().to_owned(),
-                    reference: throughput.saturating_mul(u64::from(container.gpus)),
+                    fingerprint: container.fingerprint,
+                    ask,
+                    claimed: Position::new(container.latitude, container.longitude).ok(),
                 }
             };
             let mut targets: Vec<Target> = here.map(target).collect();
             targets.sort_by_key(|target| target.row);
+            targets.dedup_by_key(|target| target.row);
             Ok(targets)
+        }
+        .boxed()
+    }
+
+    fn slots(&self) -> BoxFuture<'_, Result<Slots, ChainError>> {
+        async {
+            let mut slots = self.slots.lock().await;
+            if slots.is_none() {
+                // From the draw on if the cluster still has that: a restarted checker learns which beacons it missed.
+                let drawn = self.current().await?.filter(|epoch| epoch.status == Epoch::DRAWN);
+                let watch = SlotWatch::new(self.rpc.clone(), self.ws.as_deref(), drawn.map(|epoch| epoch.draw_slot));
+                *slots = Some(watch);
+            }
+            let Some(watch) = slots.as_mut() else { return Ok(Slots::New(Vec::new())) };
+            match watch.next().await {
+                Ok(new) => {
+                    let newest = new.last().map_or(0, |slot| slot.time);
+                    let seen = |slot: slots::SeenSlot| SeenSlot {
+                        slot: Slot { number: slot.number, hash: slot.hash, time: slot.time },
+                        seen: (newest.saturating_sub(slot.time) <= STALE).then_some(slot.seen),
+                    };
+                    Ok(Slots::New(new.into_iter().map(seen).collect()))
+                }
+                Err(SlotError::Missed { .. }) => Ok(Slots::Missed),
+                Err(SlotError::Dropped { slot }) => Ok(Slots::Dropped(slot)),
+                Err(error) => Err(slot_error(error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn finality(&self, slot: Slot) -> BoxFuture<'_, Result<Finality, ChainError>> {
+        async move {
+            let Slot { number, hash, time } = slot;
+            match self.finality.finality(&slots::SeenSlot { number, hash, time, seen: Instant::now() }).await {
+                Ok(slots::Finality::Waiting) => Ok(Finality::Open),
+                Ok(slots::Finality::Final) => Ok(Finality::Final),
+                Ok(slots::Finality::Dropped) => Ok(Finality::Dropped),
+                Err(SlotError::Missed { .. }) => Ok(Finality::Forgotten),
+                Err(error) => Err(slot_error(error)),
+            }
         }
         .boxed()
     }
@@ -176,13 +274,18 @@ impl Chain for OnChain {
         .boxed()
     }
 
-    fn commit(&self, at: SeatRef, checker: u32, commitment: Digest) -> BoxFuture<'_, Result<(), ChainError>> {
+    fn commit<'a>(&'a self, commits: &'a [Commit]) -> BoxFuture<'a, Vec<Result<(), ChainError>>> {
         async move {
-            // Naming the checker is needed for a seat's first commit and harmless after.
-            let instruction = commit_report(&self.pipeline.payer(), at, Some(checker), commitment);
-            let label = format!("commit of epoch {}, block {}, seat {}", at.epoch, at.block, at.seat);
-            self.pipeline.send(&label, &[instruction], &[]).await.map_err(sent)?;
-            Ok(())
+            let operator = self.pipeline.payer();
+            let action = |Commit { seat: Seat { at, checker }, commitment }: &Commit| Action {
+                label: format!("commit of epoch {}, block {}, seat {}", at.epoch, at.block, at.seat),
+                // Naming the checker is needed for a seat's first commit and harmless after.
+                instructions: vec![commit_report(&operator, *at, Some(*checker), *commitment)],
+                signers: Vec::new(),
+            };
+            let actions: Vec<Action<'_>> = commits.iter().map(action).collect();
+            let results = self.pipeline.send_batch(&actions).await;
+            results.into_iter().map(|result| result.map(drop).map_err(sent)).collect()
         }
         .boxed()
     }
@@ -195,6 +298,37 @@ impl Chain for OnChain {
             let label = format!("reveal of epoch {}, block {}, seat {}", at.epoch, at.block, at.seat);
             self.pipeline.send(&label, &[instruction], &[]).await.map_err(sent)?;
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn pay(&self, checker: u32) -> BoxFuture<'_, Result<Pay, ChainError>> {
+        async move {
+            let set = self.reader.checker_set().await.map_err(read)?;
+            let accrued = |slot: &u32| set.tickets.get(*slot as usize).map_or(0, |ticket| ticket.accrued);
+            let tickets: Vec<u32> =
+                set.slots_of(checker).into_iter().filter(|slot| accrued(slot) > 0).take(TICKETS).collect();
+            Ok(Pay { amount: tickets.iter().map(accrued).fold(0, u64::saturating_add), tickets })
+        }
+        .boxed()
+    }
+
+    fn claim<'a>(&'a self, checker: u32, pay: &'a Pay) -> BoxFuture<'a, Result<(), ChainError>> {
+        async move {
+            let (network, account) = try_join!(async { self.reader.network().await.map_err(read) }, async {
+                self.reader.get::<Checker>(&addresses::checker(checker)).await.map_err(read)
+            },)?;
+            let instruction = claim_seat_pay(&network, &account, &pay.tickets);
+            self.pipeline.send(&format!("claim of checker {checker}'s pay"), &[instruction], &[]).await.map_err(sent)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn registration(&self, container: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, ChainError>> {
+        async move {
+            let found = self.reader.find::<Container>(&container).await.map_err(read)?;
+            Ok(found.map(|found| Registration { operator: found.operator, endpoint: found.endpoint().to_owned() }))
         }
         .boxed()
     }

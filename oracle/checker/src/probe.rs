@@ -5,49 +5,57 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use datagalax_gpu::{challenge, score::capacity_percent};
+use datagalax_gpu::{
+    ask::Ask,
+    beacon::{self, Slot},
+    capacity::{self, SampleError, Spread},
+    location::Location,
+    score,
+};
 use datagalax_protocol::{
-    CapacityAnswer, CapacityRequest, Context, Digest, Envelope, Expected, LivenessAnswer, LivenessRequest, Malformed,
-    Metrics, OpenAnswer, OpenRequest, Payload, Refusal, WorkSize,
+    BeaconAnswer, BeaconRequest, Context, Digest, Envelope, Expected, LivenessAnswer, LivenessRequest, Malformed, Payload,
+    Refusal, SampleAnswer, SampleRequest,
+    beacon::contradicts,
     envelope::{MAX_MESSAGE, SignError},
-    evidence::{Exchange, Outcome},
+    evidence::{BeaconEvidence, Exchange, Outcome},
     path,
 };
+use datagalax_service::tls;
+use futures_util::future::BoxFuture;
 use rand::Rng;
 use reqwest::{StatusCode, Url, redirect};
 use solana_keypair::Keypair;
+use solana_pubkey::Pubkey;
 use thiserror::Error;
 use tokio::{
     sync::Semaphore,
     time::{self, Instant},
 };
 
-use crate::{chain::Target, schedule, score::Capacity};
+use crate::{
+    beacons::Beacon,
+    chain::Target,
+    metrics::Metrics,
+    reach::{self, Policy},
+    score::BeaconScore,
+};
 
 /// How agents are asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Longest time for a liveness probe or an opening, from connecting to the last byte.
     pub timeout: Duration,
-    /// Longest time for a challenge's root; later is no answer.
-    pub challenge_timeout: Duration,
-    /// What a challenge asks.
-    pub size: WorkSize,
-    /// Rows opened.
-    pub opened: usize,
+    /// What is opened of each answer to a beacon.
+    pub spread: Spread,
+    /// Answers to beacons that are recomputed at the same time: it is processor time, however many come at once.
+    pub recomputing: usize,
+    /// Which addresses may be asked.
+    pub policy: Policy,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self { timeout: seconds(3), challenge_timeout: seconds(5), size: challenge::CPU_SIZE, opened: 8 }
-    }
-}
-
-impl Limits {
-    /// The longest that a whole challenge may take, without retries.
-    pub fn whole_challenge(&self) -> Duration {
-        self.challenge_timeout + self.timeout
+        Self { timeout: Duration::from_secs(5), spread: Spread::default(), recomputing: 2, policy: Policy::Public }
     }
 }
 
@@ -55,10 +63,10 @@ impl Limits {
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// The registered endpoint is no address of an agent.
-    #[error("the endpoint is not an http or https address: {0}")]
-    Endpoint(String),
+    #[error(transparent)]
+    Endpoint(#[from] reach::EndpointError),
     /// No answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {0:.1?}")]
     TimedOut(Duration),
     /// The connection failed.
     #[error("{0}")]
@@ -72,9 +80,18 @@ pub enum ProbeError {
     /// The answer is not a message, or not the answer to this question by this container.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The rows opened do not prove the product.
+    /// The answer is to another beacon.
+    #[error("the answer is to another beacon")]
+    WrongBeacon,
+    /// The root is of other work than the container's class is asked for.
+    #[error("the root is of other work than the container's class is asked for")]
+    WrongWorkload,
+    /// What was opened does not prove the work.
     #[error(transparent)]
-    Opened(#[from] challenge::OpenError),
+    Sample(#[from] SampleError),
+    /// A second root for one beacon, both signed.
+    #[error("the host signed two roots for one beacon")]
+    TwoRoots,
     /// This side could not ask.
     #[error("this checker could not ask: {0}")]
     Own(String),
@@ -93,31 +110,34 @@ impl From<SignError> for ProbeError {
 }
 
 impl ProbeError {
-    /// Whether the agent said that it is busy, or not yet aware of the committee: worth asking again at once.
+    /// Whether the agent said that it is busy, or not yet aware of the committee or the slot: worth asking again at once.
     fn is_busy(&self) -> bool {
         matches!(self, Self::Status(StatusCode::SERVICE_UNAVAILABLE))
     }
 }
 
-/// What a challenge came to.
-pub struct Challenged {
+/// What came of asking about a beacon.
+pub struct Asked {
     /// The score.
-    pub capacity: Capacity,
-    /// From the challenge's first byte sent to its root's last byte received, if it came.
+    pub score: BeaconScore,
+    /// From the slot's first sight to the signed root, if one came in time and the slot was seen.
     pub elapsed: Option<Duration>,
     /// Its exchanges, for the evidence.
-    pub exchanges: Vec<Exchange>,
+    pub evidence: BeaconEvidence,
     /// Why it did not prove anything.
     pub error: Option<ProbeError>,
 }
+
+/// Reads from the chain once more what is asked of a container: a lease that begins changes it from one instant to the next.
+pub type Reread<'a> = &'a (dyn Fn() -> BoxFuture<'a, Option<Ask>> + Sync);
 
 /// Asks agents, signed with the checker's operator key.
 pub struct Prober {
     http: reqwest::Client,
     key: Arc<Keypair>,
     limits: Limits,
-    /// Rows are recomputed a few at a time: it is processor time, however many answers come at once.
     recomputing: Semaphore,
+    metrics: Metrics,
 }
 
 impl Prober {
@@ -125,15 +145,10 @@ impl Prober {
     ///
     /// # Errors
     /// The HTTP client cannot be set up.
-    pub fn new(key: Arc<Keypair>, limits: Limits) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            // A stranger's endpoint gets exactly the request meant for it: no redirects, no proxies, no kept connections.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .connect_timeout(limits.timeout)
-            .build()?;
-        Ok(Self { http, key, limits, recomputing: Semaphore::new(2) })
+    pub fn new(key: Arc<Keypair>, limits: Limits, metrics: Metrics) -> Result<Self, reqwest::Error> {
+        let http = client(reqwest::Client::builder(), &limits).build()?;
+        let recomputing = Semaphore::new(limits.recomputing.clamp(1, Semaphore::MAX_PERMITS));
+        Ok(Self { http, key, limits, recomputing, metrics })
     }
 
     /// The limits it asks within.
@@ -141,9 +156,18 @@ impl Prober {
         &self.limits
     }
 
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Asks once for signs of life; busy answers are asked again within the same time.
     /// Without an exchange nothing was asked.
-    pub async fn liveness(&self, context: &Context, target: &Target) -> (Option<Exchange>, Result<Metrics, ProbeError>) {
+    pub async fn liveness(
+        &self,
+        context: &Context,
+        target: &Target,
+    ) -> (Option<Exchange>, Result<datagalax_protocol::Metrics, ProbeError>) {
         let until = Instant::now() + self.limits.timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -156,55 +180,157 @@ impl Prober {
         }
     }
 
-    /// Challenges once. Busy answers are asked again, with another seed each time, so that waiting wins nothing; the last
-    /// time early enough for a whole challenge before `until`, so that a host cannot talk itself out of being judged.
-    pub async fn challenge(&self, context: &Context, target: &Target, until: Instant) -> Challenged {
-        let until = until.checked_sub(self.limits.whole_challenge()).unwrap_or(until);
-        let mut exchanges = Vec::new();
-        let (seed, root, elapsed) = loop {
-            let seed: Digest = rand::random();
-            let timeout = self.limits.challenge_timeout;
-            let deadline_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-            let request = CapacityRequest { seed, size: self.limits.size, deadline_ms };
-            let (exchange, answer): (_, Result<CapacityAnswer, _>) =
-                self.exchange(context, target, path::CAPACITY, &request, timeout).await;
-            match answer {
-                Err(error) if error.is_busy() && pause(until).await => {}
-                Err(error) => {
-                    exchanges.extend(exchange);
-                    let capacity = if matches!(error, ProbeError::Own(_)) { Capacity::NotAsked } else { Capacity::Failed };
-                    return Challenged { capacity, elapsed: None, exchanges, error: Some(error) };
-                }
-                Ok(answer) => {
-                    let took_us = exchange.as_ref().map_or(u64::MAX, |exchange| exchange.took_us);
-                    exchanges.extend(exchange);
-                    break (seed, answer.root, Duration::from_micros(took_us));
-                }
+    /// Asks for the answer to a beacon, opens rows and walks of it by a secret drawn after the root came, and judges.
+    ///
+    /// The root must come within the deadline, counted from the first sight of the slot; nothing is waited for after `until`. A
+    /// beacon that this run did not see is asked for its token alone.
+    pub async fn beacon(
+        &self,
+        context: &Context,
+        target: &Target,
+        beacon: &Beacon,
+        until: Instant,
+        reread: Reread<'_>,
+    ) -> Asked {
+        let slot = beacon.slot;
+        let mut evidence =
+            BeaconEvidence { slot: slot.number, slot_hash: slot.hash, elapsed_us: None, exchanges: Vec::new() };
+        let none = |score, error, evidence| Asked { score, elapsed: None, evidence, error: Some(error) };
+        let Some(ask) = target.ask else {
+            let error = ProbeError::Own("no challenge can be planned for the container's class".into());
+            return none(BeaconScore::NotAsked, error, evidence);
+        };
+        let deadline = match beacon.seen {
+            Some(seen) => seen + ask.schedule.deadline,
+            None => Instant::now() + self.limits.timeout,
+        };
+        let root = self.root(context, target, &slot, &ask, deadline.min(until), &mut evidence.exchanges).await;
+        let arrived = Instant::now();
+        let (answer, signed) = match root {
+            Ok(root) => root,
+            Err(error) => {
+                // Judged is only who was listened to until the deadline of a beacon that was one for everybody.
+                let fair = beacon.seen.is_some() && beacon.certain && !matches!(error, ProbeError::Own(_));
+                let cut = matches!(error, ProbeError::TimedOut(_) | ProbeError::Status(_)) && until < deadline;
+                let score = if fair && !cut { BeaconScore::Unanswered } else { BeaconScore::NotAsked };
+                return none(score, error, evidence);
             }
         };
-        let rows = schedule::rows(self.limits.opened, self.limits.size.rows, &mut rand::rng());
-        let request = OpenRequest { root, rows: rows.clone() };
-        let (exchange, answer): (_, Result<OpenAnswer, _>) =
-            self.exchange(context, target, path::OPEN, &request, self.limits.timeout).await;
-        exchanges.extend(exchange);
-        let proved = match answer {
-            Ok(answer) => self.recompute(seed, root, rows, answer).await,
-            Err(error) => Err(error),
+        let elapsed = beacon.seen.map(|seen| arrived.saturating_duration_since(seen));
+        evidence.elapsed_us = elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        let ask = if answer.workload == ask.workload { Some(ask) } else { reread().await };
+        let Some(ask) = ask.filter(|ask| ask.workload == answer.workload) else {
+            let score = if beacon.seen.is_some() { BeaconScore::Unanswered } else { BeaconScore::NotAsked };
+            return none(score, ProbeError::WrongWorkload, evidence);
         };
-        let capacity = match &proved {
-            Ok(()) => Capacity::Proved(capacity_percent(self.limits.size.operations(), elapsed, target.reference)),
-            Err(ProbeError::Opened(challenge::OpenError::WrongValue(_))) => Capacity::Lied,
-            Err(ProbeError::Own(_)) => Capacity::NotAsked,
-            Err(_) => Capacity::Failed,
+        let challenge = beacon::challenge(&slot.hash, &target.container.to_bytes());
+        let token = beacon::token(Some(&answer.root));
+        let opened = self.open(context, target, &ask, &challenge, &answer, elapsed, &mut evidence.exchanges).await;
+        let (capacity, mut dishonest, mut error) = match opened {
+            Ok(judged) => (Some(judged.capacity), judged.dishonest, judged.error.map(ProbeError::from)),
+            Err(error @ ProbeError::Own(_)) => (None, false, Some(error)),
+            Err(error) => (Some(0), false, Some(error)),
         };
-        Challenged { capacity, elapsed: Some(elapsed), exchanges, error: proved.err() }
+        // A root made up to win time is not opened: the host must then stand by it, or sign the true one as well.
+        if error.is_some() && !dishonest {
+            let until = (Instant::now() + self.limits.timeout).min(until.max(Instant::now() + self.limits.timeout / 2));
+            let again = self.root(context, target, &slot, &ask, until, &mut evidence.exchanges).await;
+            if again.is_ok_and(|(_, again)| contradicts(&signed, &again)) {
+                (dishonest, error) = (true, Some(ProbeError::TwoRoots));
+            }
+        }
+        let capacity = capacity.filter(|_| elapsed.is_some());
+        Asked { score: BeaconScore::Answered { capacity, token, dishonest }, elapsed, evidence, error }
     }
 
-    async fn recompute(&self, seed: Digest, root: Digest, rows: Vec<u32>, answer: OpenAnswer) -> Result<(), ProbeError> {
-        let _turn = self.recomputing.acquire().await.map_err(|error| ProbeError::Own(error.to_string()))?;
-        let size = self.limits.size;
-        let check = tokio::task::spawn_blocking(move || challenge::verify(&seed, &size, &root, &rows, &answer.rows));
-        Ok(check.await.map_err(|error| ProbeError::Own(error.to_string()))??)
+    /// The signed root; a busy host is asked again until `until`.
+    async fn root(
+        &self,
+        context: &Context,
+        target: &Target,
+        slot: &Slot,
+        ask: &Ask,
+        until: Instant,
+        exchanges: &mut Vec<Exchange>,
+    ) -> Result<(BeaconAnswer, Envelope), ProbeError> {
+        let request = BeaconRequest { slot: slot.number, workload: ask.workload, deadline_ms: ask.schedule.deadline_ms() };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (exchange, answer): (_, Result<BeaconAnswer, _>) =
+                self.exchange(context, target, path::BEACON, &request, left).await;
+            if answer.as_ref().is_err_and(ProbeError::is_busy) && pause(until).await {
+                continue;
+            }
+            let signed = exchange.as_ref().and_then(|exchange| match &exchange.outcome {
+                Outcome::Answered(envelope) => Some(envelope.as_ref().clone()),
+                Outcome::Failed(_) => None,
+            });
+            exchanges.extend(exchange);
+            let answer = answer?;
+            if (answer.slot, answer.slot_hash) != (slot.number, slot.hash) {
+                return Err(ProbeError::WrongBeacon);
+            }
+            return signed.map(|signed| (answer, signed)).ok_or_else(|| ProbeError::Own("an answer was lost".into()));
+        }
+    }
+
+    /// Opens what this checker alone chose, after the root was signed, and judges it.
+    #[expect(clippy::too_many_arguments, reason = "all of one answer")]
+    async fn open(
+        &self,
+        context: &Context,
+        target: &Target,
+        ask: &Ask,
+        challenge: &Digest,
+        answer: &BeaconAnswer,
+        elapsed: Option<Duration>,
+        exchanges: &mut Vec<Exchange>,
+    ) -> Result<score::Judgement, ProbeError> {
+        // From the thread's cryptographic generator, seeded by the system.
+        let secret: Digest = rand::random();
+        let request = capacity::draw(&answer.workload, &answer.root, &self.limits.spread, &secret);
+        let until = Instant::now() + self.limits.timeout;
+        let opened = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (exchange, opened): (_, Result<SampleAnswer, _>) =
+                self.exchange(context, target, path::SAMPLE, &request, left).await;
+            // One connection that broke is not a host that cannot open.
+            let again = opened.as_ref().is_err_and(|error| error.is_busy() || matches!(error, ProbeError::Transport(_)));
+            if again && pause(until).await {
+                continue;
+            }
+            exchanges.extend(exchange);
+            break opened?;
+        };
+        self.judge(*ask, *challenge, answer.workload, elapsed.unwrap_or_default(), request, opened).await
+    }
+
+    async fn judge(
+        &self,
+        ask: Ask,
+        challenge: Digest,
+        workload: datagalax_protocol::Workload,
+        elapsed: Duration,
+        request: SampleRequest,
+        opened: SampleAnswer,
+    ) -> Result<score::Judgement, ProbeError> {
+        let own = |error: &dyn std::fmt::Display| ProbeError::Own(error.to_string());
+        let arrived = Instant::now();
+        let _turn = self.recomputing.acquire().await.map_err(|error| own(&error))?;
+        let judging = tokio::task::spawn_blocking(move || {
+            let answer = score::Answer {
+                challenge: &challenge,
+                workload: &workload,
+                elapsed,
+                request: &request,
+                opened: &opened.devices,
+            };
+            // Where it is, is judged at the end of the epoch, by all its round trips.
+            answer.judge(&ask.schedule, ask.reference, Location::Unknown)
+        });
+        let judged = judging.await.map_err(|error| own(&error));
+        self.metrics.verifying_seconds.observe(arrived.elapsed().as_secs_f64());
+        judged
     }
 
     /// Asks one question and verifies the answer.
@@ -252,15 +378,15 @@ impl Prober {
     }
 
     async fn post(&self, target: &Target, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ProbeError> {
-        let transport = |error: reqwest::Error| ProbeError::Transport(root_cause(&error));
-        let url = endpoint(&target.endpoint, path)?;
-        let request = self.http.post(url).header(reqwest::header::CONTENT_TYPE, path::CONTENT_TYPE).body(body);
-        let mut answer = request.send().await.map_err(transport)?;
+        let url = reach::url(&target.endpoint, path, self.limits.policy)?;
+        let http = self.client(&url, &target.operator)?;
+        let request = http.post(url).header(reqwest::header::CONTENT_TYPE, path::CONTENT_TYPE).body(body);
+        let mut answer = request.send().await.map_err(|error| transport(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(ProbeError::Status(answer.status()));
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| transport(&error))? {
             if bytes.len() + chunk.len() > MAX_MESSAGE {
                 return Err(ProbeError::TooLong);
             }
@@ -268,6 +394,40 @@ impl Prober {
         }
         Ok(bytes)
     }
+
+    /// Whether an endpoint gives an HTTP answer of any status to `GET /live`; nothing of the answer is kept.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub async fn reachable(&self, endpoint: &str, operator: &Pubkey) -> Result<(), ProbeError> {
+        let url = reach::url(endpoint, "/live", self.limits.policy)?;
+        let asked = self.client(&url, operator)?.get(url).send();
+        match time::timeout(self.limits.timeout, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(transport(&error)),
+            Err(_) => Err(ProbeError::TimedOut(self.limits.timeout)),
+        }
+    }
+
+    /// Plain HTTP for `http`; for `https` a client that insists on the operator's own key, whatever the host's name.
+    fn client(&self, url: &Url, operator: &Pubkey) -> Result<reqwest::Client, ProbeError> {
+        if url.scheme() == "http" {
+            return Ok(self.http.clone());
+        }
+        let pinned = client(tls::http(operator), &self.limits).build();
+        pinned.map_err(|error| ProbeError::Own(format!("no TLS client: {error}")))
+    }
+}
+
+/// A stranger's endpoint gets exactly the request meant for it: no redirects, no proxies, no kept connections, and only
+/// addresses that the policy allows.
+fn client(builder: reqwest::ClientBuilder, limits: &Limits) -> reqwest::ClientBuilder {
+    builder
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .connect_timeout(limits.timeout)
+        .dns_resolver(Arc::new(reach::Resolver(limits.policy)))
 }
 
 /// Answers that name their request.
@@ -278,11 +438,11 @@ trait Answer {
 macro_rules! answers {
     ($($answer:ty),*) => { $(impl Answer for $answer { fn request(&self) -> Digest { self.request } })* };
 }
-answers!(LivenessAnswer, CapacityAnswer, OpenAnswer);
+answers!(LivenessAnswer, BeaconAnswer, SampleAnswer);
 
 /// Waits a random moment before asking a busy agent again; false when there is no time for that.
 async fn pause(until: Instant) -> bool {
-    let moment = Duration::from_millis(rand::rng().random_range(100..600));
+    let moment = Duration::from_millis(rand::rng().random_range(100..400));
     if Instant::now() + moment >= until {
         return false;
     }
@@ -290,48 +450,16 @@ async fn pause(until: Instant) -> bool {
     true
 }
 
-/// The address of an agent's interface below its registered endpoint.
-fn endpoint(endpoint: &str, path: &str) -> Result<Url, ProbeError> {
-    let bad = |reason: &str| ProbeError::Endpoint(format!("{endpoint:?} ({reason})"));
-    let mut url = Url::parse(endpoint).map_err(|error| bad(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad("another scheme"));
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(bad("more than host, port and path"));
-    }
-    let base = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&format!("{base}{path}"));
-    Ok(url)
-}
-
 /// The innermost message: reqwest's own only repeats the address.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
+fn transport(error: &reqwest::Error) -> ProbeError {
+    let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    ProbeError::Transport(cause.to_string())
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_addresses_and_nothing_more() {
-        let of = |text| endpoint(text, path::LIVENESS).map(|url| url.to_string());
-        assert_eq!(of("http://127.0.0.1:7070").unwrap(), "http://127.0.0.1:7070/v1/liveness");
-        assert_eq!(of("https://relay.example/agents/7/").unwrap(), "https://relay.example/agents/7/v1/liveness");
-        for bad in
-            ["", "127.0.0.1:7070", "file:///etc/passwd", "http://user:pass@host", "http://host/?x=1", "http://host/#x"]
-        {
-            assert!(matches!(of(bad), Err(ProbeError::Endpoint(_))), "{bad}");
-        }
-    }
 }

@@ -13,14 +13,6 @@ pub fn instants(count: usize, window: Duration, random: &mut impl Rng) -> Vec<Du
     instants
 }
 
-/// `count` different rows out of `0..rows`, ascending; all of them when there are not more.
-pub fn rows(count: usize, rows: u32, random: &mut impl Rng) -> Vec<u32> {
-    let mut chosen = rand::seq::index::sample(random, rows as usize, count.min(rows as usize)).into_vec();
-    chosen.sort_unstable();
-    // Indices below a u32.
-    chosen.into_iter().map(|row| row as u32).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -35,13 +27,6 @@ mod tests {
             let instants = instants(count, window, &mut StdRng::seed_from_u64(seed));
             prop_assert_eq!(instants.len(), count);
             prop_assert!(instants.is_sorted() && instants.iter().all(|at| *at <= window));
-        }
-
-        #[test]
-        fn rows_are_different_and_inside(seed: u64, count in 0usize..50, of in 1u32..1_000) {
-            let rows = rows(count, of, &mut StdRng::seed_from_u64(seed));
-            prop_assert_eq!(rows.len(), count.min(of as usize));
-            prop_assert!(rows.is_sorted_by(|a, b| a < b) && rows.iter().all(|row| *row < of));
         }
     }
 

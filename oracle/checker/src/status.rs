@@ -1,46 +1,51 @@
-//! What the checker did last, as a JSON file for people and scripts. The chain is the truth; this only saves asking it.
+//! What was measured of a block as JSON, for people and scripts.
 
 use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{measure::RowResult, score, score::Capacity, store::SavedReport};
+use crate::{
+    chain::Target,
+    measure::RowState,
+    score::{self, BeaconScore},
+    store::{BlockKey, Measured as Saved, RowFinish},
+};
 
-/// One report with what was measured behind it.
-pub fn describe(report: &SavedReport, rows: &[RowResult]) -> Value {
+/// One row: the container, what was measured, the score's input, the last words.
+pub type Line<'a> = (&'a Target, &'a RowState, &'a score::Measured, &'a RowFinish);
+
+/// One measured block. It shows votes before they are revealed.
+pub fn describe(place: BlockKey, measured: &Saved, rows: &[Line<'_>]) -> Value {
     json!({
-        "epoch": report.epoch,
-        "block": report.block,
-        "seat": report.seat,
-        "checker": report.checker,
-        "commitment": hex::encode(report.commitment),
-        "evidence_root": hex::encode(report.evidence_root),
+        "epoch": place.epoch.number,
+        "block": place.block,
+        "evidence_root": hex::encode(measured.evidence_root),
         "rows": rows.iter().map(describe_row).collect::<Vec<_>>(),
     })
 }
 
-fn describe_row(row: &RowResult) -> Value {
-    let vote = score::vote(&row.measured);
+fn describe_row((target, state, measured, finish): &Line<'_>) -> Value {
     json!({
-        "row": row.target.row,
-        "container": row.target.container.to_string(),
-        "endpoint": row.target.endpoint,
-        "probes": { "asked": row.measured.asked, "answered": row.measured.answered },
-        "challenge": match row.measured.capacity {
-            Capacity::Proved(_) => "proved",
-            Capacity::Failed => "failed",
-            Capacity::Lied => "lied",
-            Capacity::NotAsked => "not asked",
-        },
-        "challenge_ms": row.challenge.map(|elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
-        "vote": vote.map(|vote| json!({
+        "row": target.row,
+        "container": target.container.to_string(),
+        "endpoint": target.endpoint,
+        "probes": { "asked": state.asked, "answered": state.answered },
+        "beacons": measured.beacons.iter().map(|score| match score {
+            BeaconScore::Answered { capacity, token, dishonest } => {
+                json!({ "capacity": capacity, "token": token, "dishonest": dishonest })
+            }
+            BeaconScore::Unanswered => json!("unanswered"),
+            BeaconScore::NotAsked => json!("not asked"),
+        }).collect::<Vec<_>>(),
+        "vote": score::vote(measured).map(|vote| json!({
             "availability": vote.availability,
             "capacity": vote.capacity,
             "token": vote.token,
             "dishonest": vote.dishonest,
         })),
-        "trouble": row.trouble,
-        "metrics": row.metrics.as_ref().map(|metrics| json!({
+        "trouble": state.trouble,
+        "findings": finish.findings,
+        "metrics": state.metrics.as_ref().map(|metrics| json!({
             "agent_version": metrics.agent_version,
             "fingerprint": hex::encode(metrics.fingerprint),
             "host": metrics.host,

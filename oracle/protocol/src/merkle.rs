@@ -89,7 +89,12 @@ fn hash_parallel(
 impl Tree {
     /// The tree over leaves given as bytes. At most `u32::MAX` of them, more are a bug of the caller.
     pub fn new<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> Self {
-        let mut level: Vec<Digest> = leaves.into_iter().map(|bytes| leaf(bytes.as_ref())).collect();
+        Self::of_hashed(leaves.into_iter().map(|bytes| leaf(bytes.as_ref())).collect())
+    }
+
+    /// The tree over leaves whose [`leaf`] hashes are known; the same tree as [`Tree::new`] makes of their bytes.
+    pub fn of_hashed(leaves: Vec<Digest>) -> Self {
+        let mut level = leaves;
         let count = u32::try_from(level.len()).expect("fewer than 2^32 leaves");
         let mut levels = Vec::new();
         while level.len() > 1 {

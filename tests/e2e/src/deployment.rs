@@ -167,7 +167,7 @@ fn parameters(epoch: u32) -> Parameters {
         capacity_threshold: 50,
         breach_threshold: 50,
         tolerance: 5,
-        tokens_required: 0,
+        tokens_required: 1,
         reserved: [0; 37],
     }
 }

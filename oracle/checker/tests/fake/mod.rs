@@ -1,98 +1,226 @@
-//! A chain and agents made up for the tests. The chain keeps the program's rules about commits and reveals; the honest agent
-//! is the real one.
+//! A chain and agents made up for the tests. The chain keeps the program's rules about commits and reveals; the agents speak real
+//! HTTP and compute real proofs, or misbehave in one way each.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod agent;
+
 use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, body::Bytes, extract::State, response::Response, routing::post};
 use datagalax::report::{Seating, commitment};
-use datagalax_agent::{
-    chain::{Chain as AgentChain, ChainError as AgentError, Cluster as AgentCluster, Committee, Registration},
-    daemon::Parts as AgentParts,
-};
 use datagalax_checker::chain::{
-    Chain, ChainError, Cluster, EpochView, Reveal, RevealWindow, SeatRef, SeatState, Seats, Target,
+    Chain, ChainError, Cluster, Commit, EpochView, Finality, Pay, Registration, Reveal, RevealWindow, Seat, SeatRef,
+    SeatState, Seats, SeenSlot, Slots, Target,
 };
-use datagalax_gpu::{HostProbe, Probe};
-use datagalax_protocol::{
-    CapacityAnswer, CapacityRequest, Context, Digest, Envelope, LivenessAnswer, Metrics, OpenAnswer, OpenRequest, OpenedRow,
-    Payload, merkle::Tree, path,
+use datagalax_gpu::{
+    ask::Ask,
+    beacon::{Slot, Watch, Window},
+    capacity::Schedule,
 };
+use datagalax_protocol::{Digest, WorkSize, Workload};
 use futures_util::{FutureExt, future::BoxFuture};
-use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
-use solana_signer::Signer;
-use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 pub const EPOCH: u32 = 4;
-pub const CHECKER: u32 = 7;
 pub const CLUSTER: Cluster = Cluster { genesis_hash: [1; 32], program: Pubkey::new_from_array([2; 32]) };
+/// Slots a second of the made-up chain.
+const SLOTS: u64 = 5;
+const FIRST_SLOT: u64 = 1_000;
 
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
-pub fn container(row: u8) -> Pubkey {
-    Pubkey::new_from_array([row + 100; 32])
+pub fn container(block: u32, row: u8) -> Pubkey {
+    let mut bytes = [100 + row; 32];
+    bytes[0] = block as u8;
+    Pubkey::new_from_array(bytes)
 }
 
-/// A chain with one block, seated in one epoch.
+/// Every slot's hash, the same for chain and agents.
+pub fn slot_hash(number: u64) -> Digest {
+    datagalax_gpu::beacon::challenge(&[7; 32], &[number as u8; 32])
+}
+
+/// Little work that still has all parts.
+pub fn ask() -> Ask {
+    let size = WorkSize { rows: 64, inner: 64, columns: 32 };
+    let workload = Workload { size, passes: 2, walkers: 16, steps: 8, devices: 1 };
+    let schedule = Schedule {
+        expected: Duration::from_millis(10),
+        allowance: Duration::from_millis(1_500),
+        deadline: Duration::from_millis(1_500),
+    };
+    Ask { workload, schedule, reference: 1_000 }
+}
+
+/// A container that answers at an endpoint.
+pub fn target(block: u32, row: u8, operator: Pubkey, endpoint: String) -> Target {
+    let fingerprint = [row; 32];
+    Target { row, container: container(block, row), operator, endpoint, fingerprint, ask: Some(ask()), claimed: None }
+}
+
+/// A chain with some blocks, seated in one epoch.
 pub struct FakeChain {
     pub start: i64,
+    begun: std::time::Instant,
     pub end: i64,
     pub measure_until: i64,
     pub reveal_until: i64,
-    pub targets: Vec<Target>,
-    pub seat: Mutex<SeatState>,
-    pub revealed: Mutex<Option<[u8; 768]>>,
+    pub targets: BTreeMap<u32, Vec<Target>>,
+    pub seats: Mutex<BTreeMap<(u32, u8), SeatState>>,
+    /// Seats that are not shown yet.
+    pub hidden: Mutex<Vec<(u32, u8)>>,
+    pub revealed: Mutex<HashMap<(u32, u8), [u8; 768]>>,
     pub commits: AtomicU32,
+    pub commit_calls: AtomicU32,
+    pub reveals: AtomicU32,
     /// Commits do not land and the node says so.
     pub refuse_commits: AtomicBool,
+    /// The same of reveals.
+    pub refuse_reveals: AtomicBool,
     /// Commits land, but the answer gets lost.
     pub lose_answers: AtomicBool,
+    /// Slots seen last, for each new run of a checker from the newest on.
+    seen: AtomicU64,
+    pub pay: AtomicU64,
+    pub claims: AtomicU32,
 }
 
 impl FakeChain {
-    /// An epoch of `length` seconds that begins now, measured until two seconds before its end.
-    pub fn new(length: i64, targets: Vec<Target>) -> Arc<Self> {
+    /// An epoch of `length` seconds that begins now, measured until two seconds before its end; `seats` are block, seat and
+    /// checker.
+    pub fn new(length: i64, targets: Vec<(u32, Target)>, seats: &[(u32, u8, u32)]) -> Arc<Self> {
         let start = now();
+        let mut blocks: BTreeMap<u32, Vec<Target>> = BTreeMap::new();
+        for (block, target) in targets {
+            blocks.entry(block).or_default().push(target);
+        }
+        let seat = |&(block, seat, checker): &(u32, u8, u32)| {
+            ((block, seat), SeatState { checker, commitment: [0; 32], revealed: false })
+        };
         Arc::new(Self {
             start,
+            begun: std::time::Instant::now(),
             end: start + length,
             measure_until: start + length - 2,
-            reveal_until: start + length + 5,
-            targets,
-            seat: Mutex::new(SeatState { checker: CHECKER, commitment: [0; 32], revealed: false }),
+            reveal_until: start + length + 6,
+            targets: blocks,
+            seats: Mutex::new(seats.iter().map(seat).collect()),
+            hidden: Mutex::default(),
             revealed: Mutex::default(),
             commits: AtomicU32::new(0),
+            commit_calls: AtomicU32::new(0),
+            reveals: AtomicU32::new(0),
             refuse_commits: AtomicBool::new(false),
+            refuse_reveals: AtomicBool::new(false),
             lose_answers: AtomicBool::new(false),
+            seen: AtomicU64::new(FIRST_SLOT),
+            pay: AtomicU64::new(0),
+            claims: AtomicU32::new(0),
         })
     }
 
-    pub fn commitment(&self) -> Digest {
-        self.seat.lock().unwrap().commitment
+    pub fn commitment(&self, block: u32, seat: u8) -> Digest {
+        self.seats.lock().unwrap()[&(block, seat)].commitment
+    }
+
+    pub fn values(&self, block: u32, seat: u8) -> Option<[u8; 768]> {
+        self.revealed.lock().unwrap().get(&(block, seat)).copied()
+    }
+
+    fn slot(&self, number: u64) -> Slot {
+        Slot { number, hash: slot_hash(number), time: self.start + ((number - FIRST_SLOT) / SLOTS) as i64 }
+    }
+
+    fn newest(&self) -> u64 {
+        FIRST_SLOT + self.begun.elapsed().as_millis() as u64 * SLOTS / 1_000
+    }
+
+    fn window(&self) -> Window {
+        Window {
+            draw_slot: FIRST_SLOT,
+            end: self.end,
+            length: self.end - self.start,
+            commit_lead: self.end - self.measure_until,
+            answer: Duration::from_millis(1_500),
+            finality: Duration::from_millis(1_500),
+        }
+    }
+
+    /// The epoch's beacons, all of them.
+    pub fn beacons(&self) -> Vec<u64> {
+        let slots: Vec<Slot> = (FIRST_SLOT..FIRST_SLOT + 200).map(|number| self.slot(number)).collect();
+        datagalax_gpu::beacon::of_epoch(&slots, self.window(), MODULUS).map(|(slot, _)| slot.number).collect()
     }
 
     pub async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        for _ in 0..300 {
+        for _ in 0..600 {
             if condition(self) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        panic!("waited 15 s for {what}");
+        panic!("waited 18 s for {what}");
+    }
+
+    fn commit_one(&self, commit: &Commit) -> Result<(), ChainError> {
+        assert_eq!(commit.seat.at.epoch, EPOCH);
+        if self.refuse_commits.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        if now() >= self.end {
+            return Err(refused("OutsideCommitWindow"));
+        }
+        let mut seats = self.seats.lock().unwrap();
+        let seat = seats.get_mut(&(commit.seat.at.block, commit.seat.at.seat)).unwrap();
+        assert_eq!(seat.checker, commit.seat.checker);
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        seat.commitment = commit.commitment;
+        if self.lose_answers.swap(false, Ordering::SeqCst) { Err(lost()) } else { Ok(()) }
+    }
+
+    fn reveal_one(&self, at: SeatRef, report: Reveal<'_>) -> Result<(), ChainError> {
+        if self.refuse_reveals.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let time = now();
+        if time < self.end || time >= self.reveal_until {
+            return Err(refused("OutsideRevealWindow"));
+        }
+        let mut seats = self.seats.lock().unwrap();
+        let seat = seats.get_mut(&(at.block, at.seat)).unwrap();
+        let seating = Seating {
+            program: &CLUSTER.program,
+            genesis_hash: &CLUSTER.genesis_hash,
+            block: at.block,
+            epoch: at.epoch,
+            seat: at.seat,
+            checker: seat.checker,
+        };
+        if seat.revealed {
+            return Err(refused("AlreadyRevealed"));
+        }
+        if commitment(&seating, report.salt, report.evidence_root, report.values.as_bytes()) != seat.commitment {
+            return Err(refused("CommitmentMismatch"));
+        }
+        (seat.revealed, seat.commitment) = (true, *report.evidence_root);
+        self.reveals.fetch_add(1, Ordering::SeqCst);
+        self.revealed.lock().unwrap().insert((at.block, at.seat), *report.values.as_bytes());
+        Ok(())
     }
 }
+
+const MODULUS: NonZeroU64 = NonZeroU64::new(6).unwrap();
 
 fn refused(message: &str) -> ChainError {
     ChainError { message: message.into(), transient: false }
@@ -115,231 +243,91 @@ impl Chain for FakeChain {
         let Self { start, end, measure_until, .. } = *self;
         let now = now();
         let view = if now < end {
-            EpochView { number: EPOCH, now, start, end, measure_until, drawn: true }
+            let watch = Some(Watch::new(self.window(), MODULUS));
+            EpochView { number: EPOCH, now, start, end, measure_until, watch, draw_slot: FIRST_SLOT }
         } else {
             let (start, end) = (end, end + 1_000);
-            EpochView { number: EPOCH + 1, now, start, end, measure_until: end, drawn: false }
+            EpochView { number: EPOCH + 1, now, start, end, measure_until: end, watch: None, draw_slot: 0 }
         };
         async move { Ok(view) }.boxed()
     }
 
-    fn seats(&self, epoch: u32, checker: u32) -> BoxFuture<'_, Result<Seats, ChainError>> {
-        assert_eq!((epoch, checker), (EPOCH, CHECKER));
-        async { Ok(Seats { seated: vec![SeatRef { block: 0, epoch: EPOCH, seat: 1 }], waiting: 0 }) }.boxed()
+    fn seats<'a>(&'a self, epoch: u32, checkers: &'a [u32]) -> BoxFuture<'a, Result<Seats, ChainError>> {
+        assert_eq!(epoch, EPOCH);
+        let hidden = self.hidden.lock().unwrap().clone();
+        let mut found = Seats::default();
+        for (place, state) in self.seats.lock().unwrap().iter().filter(|(_, state)| checkers.contains(&state.checker)) {
+            if hidden.contains(place) {
+                found.waiting += 1;
+            } else {
+                let at = SeatRef { block: place.0, epoch, seat: place.1 };
+                found.seated.push(Seat { at, checker: state.checker });
+            }
+        }
+        async { Ok(found) }.boxed()
     }
 
-    fn targets(&self, _: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>> {
-        async { Ok(self.targets.clone()) }.boxed()
+    fn targets(&self, block: u32, _: u32) -> BoxFuture<'_, Result<Vec<Target>, ChainError>> {
+        async move { Ok(self.targets.get(&block).cloned().unwrap_or_default()) }.boxed()
     }
 
-    fn seat(&self, _: SeatRef) -> BoxFuture<'_, Result<Option<SeatState>, ChainError>> {
-        async { Ok(Some(*self.seat.lock().unwrap())) }.boxed()
+    fn slots(&self) -> BoxFuture<'_, Result<Slots, ChainError>> {
+        async {
+            let last = self.seen.load(Ordering::SeqCst);
+            while self.newest() <= last {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let newest = self.newest();
+            self.seen.store(newest, Ordering::SeqCst);
+            // As after a gap: what is older than a second was not seen when it happened.
+            let seen = |number| SeenSlot { slot: self.slot(number), seen: (newest - number <= SLOTS).then(Instant::now) };
+            Ok(Slots::New((last + 1..=newest).map(seen).collect()))
+        }
+        .boxed()
     }
 
-    fn reveal_window(&self, _: u32) -> BoxFuture<'_, Result<RevealWindow, ChainError>> {
-        let window = RevealWindow { now: now(), opens: self.end, closes: self.reveal_until, epoch_start: self.start };
+    fn finality(&self, slot: Slot) -> BoxFuture<'_, Result<Finality, ChainError>> {
+        let finality = if self.newest() >= slot.number + 2 { Finality::Final } else { Finality::Open };
+        async move { Ok(finality) }.boxed()
+    }
+
+    fn seat(&self, at: SeatRef) -> BoxFuture<'_, Result<Option<SeatState>, ChainError>> {
+        let seat = self.seats.lock().unwrap().get(&(at.block, at.seat)).copied();
+        async move { Ok(seat) }.boxed()
+    }
+
+    fn reveal_window(&self, epoch: u32) -> BoxFuture<'_, Result<RevealWindow, ChainError>> {
+        let window = if epoch == EPOCH {
+            RevealWindow { now: now(), opens: self.end, closes: self.reveal_until, epoch_start: self.start }
+        } else {
+            RevealWindow { now: now(), opens: self.end + 1_000, closes: self.end + 2_000, epoch_start: self.end }
+        };
         async move { Ok(window) }.boxed()
     }
 
-    fn commit(&self, at: SeatRef, checker: u32, commitment: Digest) -> BoxFuture<'_, Result<(), ChainError>> {
-        assert_eq!((at.epoch, checker), (EPOCH, CHECKER));
-        async move {
-            if self.refuse_commits.load(Ordering::SeqCst) {
-                return Err(lost());
-            }
-            if now() >= self.end {
-                return Err(refused("OutsideCommitWindow"));
-            }
-            self.commits.fetch_add(1, Ordering::SeqCst);
-            self.seat.lock().unwrap().commitment = commitment;
-            if self.lose_answers.swap(false, Ordering::SeqCst) { Err(lost()) } else { Ok(()) }
-        }
-        .boxed()
+    fn commit<'a>(&'a self, commits: &'a [Commit]) -> BoxFuture<'a, Vec<Result<(), ChainError>>> {
+        self.commit_calls.fetch_add(1, Ordering::SeqCst);
+        async move { commits.iter().map(|commit| self.commit_one(commit)).collect() }.boxed()
     }
 
     fn reveal<'a>(&'a self, at: SeatRef, report: Reveal<'a>) -> BoxFuture<'a, Result<(), ChainError>> {
-        async move {
-            let time = now();
-            if time < self.end || time >= self.reveal_until {
-                return Err(refused("OutsideRevealWindow"));
-            }
-            let mut seat = self.seat.lock().unwrap();
-            let seating = Seating {
-                program: &CLUSTER.program,
-                genesis_hash: &CLUSTER.genesis_hash,
-                block: at.block,
-                epoch: at.epoch,
-                seat: at.seat,
-                checker: seat.checker,
-            };
-            if commitment(&seating, report.salt, report.evidence_root, report.values.as_bytes()) != seat.commitment {
-                return Err(refused("CommitmentMismatch"));
-            }
-            seat.commitment = *report.evidence_root;
-            seat.revealed = true;
-            *self.revealed.lock().unwrap() = Some(*report.values.as_bytes());
-            Ok(())
-        }
-        .boxed()
-    }
-}
-
-/// What the real agent needs of the chain: it is registered, and one checker has a seat.
-struct AgentView {
-    registration: Registration,
-    checker: Pubkey,
-}
-
-impl AgentChain for AgentView {
-    fn cluster(&self) -> BoxFuture<'_, Result<AgentCluster, AgentError>> {
-        async { Ok(AgentCluster { genesis_hash: CLUSTER.genesis_hash, program: CLUSTER.program }) }.boxed()
+        async move { self.reveal_one(at, report) }.boxed()
     }
 
-    fn registration(&self, _: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, AgentError>> {
-        async { Ok(Some(self.registration.clone())) }.boxed()
+    fn pay(&self, _: u32) -> BoxFuture<'_, Result<Pay, ChainError>> {
+        async { Ok(Pay { amount: self.pay.load(Ordering::SeqCst), tickets: vec![3] }) }.boxed()
     }
 
-    fn committee(&self, _: u32) -> BoxFuture<'_, Result<Committee, AgentError>> {
-        async { Ok(Committee { epoch: EPOCH, operators: vec![self.checker], remaining: 600 }) }.boxed()
+    fn claim<'a>(&'a self, _: u32, pay: &'a Pay) -> BoxFuture<'a, Result<(), ChainError>> {
+        self.pay.fetch_sub(pay.amount, Ordering::SeqCst);
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }.boxed()
     }
-}
 
-/// Starts the real agent on this host, and says how it would be registered.
-pub async fn honest(row: u8, checker: &Pubkey) -> Target {
-    let probe = HostProbe::open(datagalax_gpu::Settings { agent_version: "test".into(), gpus: false, machine_id: None });
-    let probe = Arc::new(probe.unwrap());
-    let key = Keypair::new();
-    let (operator, fingerprint) = (key.pubkey(), probe.fingerprint());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let registration = Registration { block: 0, row, operator, fingerprint, endpoint: endpoint.clone() };
-    let parts = AgentParts {
-        key,
-        container: container(row),
-        probe,
-        chain: Arc::new(AgentView { registration, checker: *checker }),
-        threads: NonZeroUsize::new(1),
-        start_timeout: Duration::ZERO,
-    };
-    tokio::spawn(datagalax_agent::daemon::run(parts, listener, std::future::pending()));
-    Target { row, container: container(row), operator, endpoint, reference: 1_000 }
-}
-
-/// How an agent misbehaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// None: to see that it is the fault that is caught.
-    None,
-    /// Signs with another key than the registered one.
-    WrongKey,
-    /// Signs for the epoch before.
-    WrongEpoch,
-    /// Gives the first answer it ever gave to every question.
-    Replays,
-    /// Answers with an endless body.
-    Oversized,
-    /// Accepts the question and never answers.
-    Hangs,
-    /// Sends a byte now and then.
-    Trickles,
-    /// Answers something that is no message.
-    Garbage,
-    /// Always says that it is busy.
-    Busy,
-    /// Commits to made-up rows.
-    Lies,
-    /// Opens other rows than those asked for.
-    OpensOthers,
-    /// Answers the challenge too late.
-    Slow,
-}
-
-struct Bad {
-    fault: Fault,
-    key: Keypair,
-    container: Pubkey,
-    first: Mutex<HashMap<&'static str, Vec<u8>>>,
-    tree: Mutex<Option<(Tree, Vec<Digest>)>>,
-}
-
-/// Starts an agent with a fault.
-pub async fn bad(row: u8, fault: Fault) -> Target {
-    let key = Keypair::new();
-    let operator = key.pubkey();
-    let key = if fault == Fault::WrongKey { Keypair::new() } else { key };
-    let agent = Arc::new(Bad { fault, key, container: container(row), first: Mutex::default(), tree: Mutex::default() });
-    let router = Router::new()
-        .route(path::LIVENESS, post(liveness))
-        .route(path::CAPACITY, post(capacity))
-        .route(path::OPEN, post(open))
-        .with_state(agent);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-    Target { row, container: container(row), operator, endpoint, reference: 1_000 }
-}
-
-async fn liveness(State(agent): State<Arc<Bad>>, body: Bytes) -> Response {
-    let request = Envelope::decode(&body).unwrap();
-    let answer = LivenessAnswer { request: request.digest(), metrics: Metrics::default() };
-    agent.answer(path::LIVENESS, &request, &answer).await
-}
-
-async fn capacity(State(agent): State<Arc<Bad>>, body: Bytes) -> Response {
-    let request = Envelope::decode(&body).unwrap();
-    let asked = borsh::from_slice::<CapacityRequest>(&request.payload).unwrap();
-    let digests = if agent.fault == Fault::Lies {
-        (0..asked.size.rows).map(|row| [row as u8; 32]).collect()
-    } else {
-        let bounds = datagalax_gpu::Bounds::default();
-        let product = datagalax_gpu::Product::compute(&asked.seed, &asked.size, NonZeroUsize::MIN, &bounds).unwrap();
-        product.digests().to_vec()
-    };
-    if agent.fault == Fault::Slow {
-        tokio::time::sleep(Duration::from_millis(asked.deadline_ms.into()) + Duration::from_millis(200)).await;
-    }
-    let tree = Tree::new(&digests);
-    let root = tree.root();
-    *agent.tree.lock().unwrap() = Some((tree, digests));
-    agent.answer(path::CAPACITY, &request, &CapacityAnswer { request: request.digest(), root, elapsed_us: 0 }).await
-}
-
-async fn open(State(agent): State<Arc<Bad>>, body: Bytes) -> Response {
-    let request = Envelope::decode(&body).unwrap();
-    let mut asked = borsh::from_slice::<OpenRequest>(&request.payload).unwrap();
-    if agent.fault == Fault::OpensOthers {
-        asked.rows = (0..asked.rows.len() as u32).collect();
-    }
-    let rows = {
-        let tree = agent.tree.lock().unwrap();
-        let (tree, digests) = tree.as_ref().unwrap();
-        let row = |index: u32| OpenedRow { index, digest: digests[index as usize], proof: tree.proof(index).unwrap() };
-        asked.rows.into_iter().map(row).collect()
-    };
-    agent.answer(path::OPEN, &request, &OpenAnswer { request: request.digest(), rows }).await
-}
-
-impl Bad {
-    async fn answer<P: Payload>(&self, path: &'static str, request: &Envelope, payload: &P) -> Response {
-        let epoch = if self.fault == Fault::WrongEpoch { EPOCH - 1 } else { EPOCH };
-        let Cluster { genesis_hash, program } = CLUSTER;
-        let context = Context { genesis_hash, program, subject: self.container, epoch };
-        let honest = Envelope::sign(&context, payload, request.nonce, now(), &self.key).unwrap().encode();
-        let endless = |chunk: usize, every: u64| {
-            let chunks = futures_util::stream::unfold((), move |()| async move {
-                tokio::time::sleep(Duration::from_millis(every)).await;
-                Some((Ok::<_, std::io::Error>(vec![1u8; chunk]), ()))
-            });
-            Response::new(axum::body::Body::from_stream(chunks))
-        };
-        match self.fault {
-            Fault::Hangs => std::future::pending().await,
-            Fault::Oversized => endless(1 << 20, 0),
-            Fault::Trickles => endless(1, 100),
-            Fault::Garbage => Response::new("{\"alive\":true}".into()),
-            Fault::Busy => Response::builder().status(503).body("busy".into()).unwrap(),
-            Fault::Replays => Response::new(self.first.lock().unwrap().entry(path).or_insert(honest).clone().into()),
-            _ => Response::new(honest.into()),
-        }
+    fn registration(&self, container: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, ChainError>> {
+        let mut all = self.targets.values().flatten();
+        let found = all.find(|target| target.container == container);
+        let found = found.map(|t| Registration { operator: t.operator, endpoint: t.endpoint.clone() });
+        async { Ok(found) }.boxed()
     }
 }
