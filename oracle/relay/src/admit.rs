@@ -3,7 +3,7 @@
 use std::{collections::HashSet, str::FromStr, sync::Arc};
 
 use datagalax::state::Container;
-use datagalax_client::{Reader, rpc::Rpc};
+use datagalax_client::{ReadError, Reader, accounts::AccountError, rpc::Rpc};
 use futures_util::{FutureExt, future::BoxFuture};
 use solana_pubkey::Pubkey;
 use thiserror::Error;
@@ -78,29 +78,63 @@ impl Registered {
 impl Admission for Registered {
     fn admit(&self, container: Pubkey, operator: Pubkey) -> BoxFuture<'_, Result<(), Denied>> {
         async move {
-            let found = match self.0.find::<Container>(&container).await {
-                Ok(found) => found,
-                Err(error) if error.is_transient() => return Err(Denied::Unknown(error.to_string())),
-                Err(error) => return Err(Denied::Stranger(format!("{container} is no container: {error}"))),
-            };
-            match found {
-                None => Err(Denied::Stranger(format!(
-                    "there is no container at {container} on this relay's cluster: register it first"
-                ))),
-                Some(found) if found.operator != operator => Err(Denied::Stranger(format!(
-                    "the operator of container {container} is {}, not {operator}",
-                    found.operator
-                ))),
-                Some(_) => Ok(()),
-            }
+            let found = self.0.find::<Container>(&container).await;
+            verdict(found.map(|found| found.map(|found| found.operator)), container, operator)
         }
         .boxed()
     }
 }
 
+/// What the chain's answer, the operator of the container, means for who asks. Only the chain's word makes a stranger: a node
+/// that fails, refuses or is newer than this relay puts nobody out.
+fn verdict(found: Result<Option<Pubkey>, ReadError>, container: Pubkey, operator: Pubkey) -> Result<(), Denied> {
+    match found {
+        Ok(Some(registered)) if registered == operator => Ok(()),
+        Ok(Some(registered)) => {
+            Err(Denied::Stranger(format!("the operator of container {container} is {registered}, not {operator}")))
+        }
+        Ok(None) => {
+            Err(Denied::Stranger(format!("there is no container at {container} on this relay's cluster: register it first")))
+        }
+        Err(ReadError::Account(error @ (AccountError::WrongOwner { .. } | AccountError::WrongType { .. }))) => {
+            Err(Denied::Stranger(error.to_string()))
+        }
+        Err(error) => Err(Denied::Unknown(error.to_string())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use datagalax_client::rpc::RpcError;
+
     use super::*;
+
+    #[test]
+    fn only_the_chains_word_makes_a_stranger() {
+        let [operator, other, container] = [[1; 32], [2; 32], [3; 32]].map(Pubkey::new_from_array);
+        let of = |found| verdict(found, container, operator);
+        assert_eq!(of(Ok(Some(operator))), Ok(()));
+        let url = || "http://node".to_owned();
+        let what = "container";
+        let strangers = [
+            Ok(None),
+            Ok(Some(other)),
+            Err(AccountError::WrongOwner { what, address: container, owner: other }.into()),
+            Err(AccountError::WrongType { what, address: container }.into()),
+        ];
+        for found in strangers {
+            assert!(matches!(of(found.clone()), Err(Denied::Stranger(_))), "{found:?}");
+        }
+        let unknown = [
+            RpcError::Down { url: url(), reason: "refused".into() }.into(),
+            // A key that lapsed, for example.
+            RpcError::Refused { url: url(), code: -32_000, message: "unauthorised".into() }.into(),
+            AccountError::WrongVersion { what, address: container, version: 9 }.into(),
+        ];
+        for error in unknown {
+            assert!(matches!(of(Err(error)), Err(Denied::Unknown(_))));
+        }
+    }
 
     #[tokio::test]
     async fn a_list_admits_its_keys() {
