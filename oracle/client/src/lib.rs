@@ -12,6 +12,7 @@
 //! | print or parse $ATH | [`amount`] |
 //! | reach one node or several that stand in for each other | [`rpc::connect`] |
 //! | see every slot with its hash and time | [`slots::SlotWatch`] |
+//! | keep accounts in memory as they change | [`feed::AccountFeed`] |
 //! | be woken when accounts change | [`rpc::Changes`] |
 //!
 //! ```no_run
@@ -39,6 +40,7 @@ pub mod accounts;
 pub mod addresses;
 pub mod amount;
 pub mod clock;
+pub mod feed;
 pub mod instructions;
 pub mod keys;
 pub mod pipeline;

@@ -461,6 +461,10 @@ impl Rpc for Failover {
         self.read(patience(addresses), move |node| node.accounts(addresses)).boxed()
     }
 
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+        self.read(IMPATIENCE, move |node| node.accounts_at(addresses)).boxed()
+    }
+
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.read(patience(addresses), move |node| node.heads(addresses, bytes)).boxed()
     }

@@ -42,6 +42,7 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct Fake {
     url: String,
+    socket: Option<String>,
     state: Mutex<State>,
     shown: AtomicU64,
     required: AtomicU64,
@@ -50,6 +51,10 @@ pub(crate) struct Fake {
 impl Fake {
     pub fn new(url: &str) -> Self {
         Self { url: url.to_owned(), ..Self::default() }
+    }
+
+    pub fn with_socket(url: &str, socket: &str) -> Self {
+        Self { url: url.to_owned(), socket: Some(socket.to_owned()), ..Self::default() }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -67,7 +72,7 @@ impl Fake {
     ) -> BoxFuture<'a, Result<T, RpcError>> {
         let mut state = self.state();
         state.asked.push(what);
-        let of_state = ["accounts", "heads", "program_accounts", "latest_blockhash", "fate"].contains(&what);
+        let of_state = ["accounts", "accounts_at", "heads", "program_accounts", "latest_blockhash", "fate"].contains(&what);
         let needed = self.required.load(Relaxed);
         let result = match state.trouble.clone() {
             Some(error) => Err(error),
@@ -108,8 +113,14 @@ impl Rpc for Fake {
     fn url(&self) -> &str {
         &self.url
     }
+    fn sockets(&self) -> Vec<String> {
+        self.socket.iter().cloned().collect()
+    }
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.answer("accounts", |s| addresses.iter().map(|a| s.accounts.get(a).cloned()).collect())
+    }
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+        self.answer("accounts_at", |s| (s.slot, addresses.iter().map(|a| s.accounts.get(a).cloned()).collect()))
     }
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.answer("heads", |s| {

@@ -176,21 +176,29 @@ impl HttpRpc {
     async fn read(&self, addresses: &[Address], config: RpcAccountInfoConfig) -> Result<Vec<Option<Account>>, RpcError> {
         let mut accounts = Vec::with_capacity(addresses.len());
         for part in addresses.chunks(MAX_ACCOUNTS) {
-            let oldest = self.read_at.load(Relaxed).max(self.required.load(Relaxed));
-            let config = RpcAccountInfoConfig { min_context_slot: self.least_slot(), ..config.clone() };
-            let answer = self.client.get_multiple_ui_accounts_with_config(part, config).await.map_err(|e| self.error(e))?;
-            self.not_older(answer.context.slot, oldest)?;
-            self.read_at.fetch_max(answer.context.slot, Relaxed);
-            let read = answer.value;
-            if read.len() != part.len() {
-                let reason = format!("{} accounts for {} addresses", read.len(), part.len());
-                return Err(RpcError::Unreadable { url: self.url.clone(), reason });
-            }
-            for (address, account) in part.iter().zip(read) {
-                accounts.push(account.map(|a| self.account(address, &a)).transpose()?);
-            }
+            accounts.extend(self.read_at_once(part, config.clone()).await?.1);
         }
         Ok(accounts)
+    }
+
+    async fn read_at_once(
+        &self,
+        part: &[Address],
+        config: RpcAccountInfoConfig,
+    ) -> Result<(u64, Vec<Option<Account>>), RpcError> {
+        let oldest = self.read_at.load(Relaxed).max(self.required.load(Relaxed));
+        let config = RpcAccountInfoConfig { min_context_slot: self.least_slot(), ..config };
+        let answer = self.client.get_multiple_ui_accounts_with_config(part, config).await.map_err(|e| self.error(e))?;
+        let slot = answer.context.slot;
+        self.not_older(slot, oldest)?;
+        self.read_at.fetch_max(slot, Relaxed);
+        if answer.value.len() != part.len() {
+            let reason = format!("{} accounts for {} addresses", answer.value.len(), part.len());
+            return Err(RpcError::Unreadable { url: self.url.clone(), reason });
+        }
+        let read = part.iter().zip(answer.value);
+        let accounts = read.map(|(address, account)| account.map(|a| self.account(address, &a)).transpose());
+        Ok((slot, accounts.collect::<Result<_, _>>()?))
     }
 
     /// The statuses, and the slot that they are of.
@@ -280,6 +288,10 @@ impl Rpc for HttpRpc {
 
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.read(addresses, account_config()).boxed()
+    }
+
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+        self.read_at_once(addresses, account_config()).boxed()
     }
 
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {

@@ -159,6 +159,9 @@ pub trait Rpc: Send + Sync + 'static {
     /// Accounts by address, `None` where nothing lives; any number of them.
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
 
+    /// At most [`MAX_ACCOUNTS`] accounts by address, as [`Rpc::accounts`], and the slot whose state they are: of one moment.
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>>;
+
     /// The first `bytes` bytes of accounts by address: for growable accounts of which only the head is of interest.
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
 
