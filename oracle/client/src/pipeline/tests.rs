@@ -93,7 +93,7 @@ impl Rpc for Cluster {
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.answer(vec![None; addresses.len()])
     }
-    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<crate::rpc::Snapshot, RpcError>> {
         self.answer((1, vec![None; addresses.len()]))
     }
     fn heads<'a>(&'a self, addresses: &'a [Address], _: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {

@@ -27,7 +27,7 @@ use solana_transaction_error::TransactionError;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Blockhash, Fate, HttpRpc, MAX_ACCOUNTS, Node, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Status};
+use super::{Blockhash, Fate, HttpRpc, MAX_ACCOUNTS, Node, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Snapshot, Status};
 use crate::Address;
 
 /// Most nodes: more are a mistake.
@@ -461,7 +461,7 @@ impl Rpc for Failover {
         self.read(patience(addresses), move |node| node.accounts(addresses)).boxed()
     }
 
-    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Snapshot, RpcError>> {
         self.read(IMPATIENCE, move |node| node.accounts_at(addresses)).boxed()
     }
 

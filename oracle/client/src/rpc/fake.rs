@@ -14,7 +14,7 @@ use solana_hash::Hash;
 use solana_signature::Signature;
 use solana_transaction::Transaction;
 
-use super::{Blockhash, Fate, Node, Rpc, RpcError, Simulation, Status, fate};
+use super::{Blockhash, Fate, Node, Rpc, RpcError, Simulation, Snapshot, Status, fate};
 use crate::Address;
 
 /// What the node knows and does.
@@ -119,7 +119,7 @@ impl Rpc for Fake {
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.answer("accounts", |s| addresses.iter().map(|a| s.accounts.get(a).cloned()).collect())
     }
-    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Snapshot, RpcError>> {
         self.answer("accounts_at", |s| (s.slot, addresses.iter().map(|a| s.accounts.get(a).cloned()).collect()))
     }
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {

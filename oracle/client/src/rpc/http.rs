@@ -35,7 +35,7 @@ use solana_signature::Signature;
 use solana_transaction::Transaction;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Blockhash, Fate, MAX_ACCOUNTS, Node, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Status, fate};
+use super::{Blockhash, Fate, MAX_ACCOUNTS, Node, REQUEST_TIMEOUT, Rpc, RpcError, Simulation, Snapshot, Status, fate};
 use crate::Address;
 
 /// How long connecting to the WebSocket may take before polling does alone.
@@ -181,11 +181,7 @@ impl HttpRpc {
         Ok(accounts)
     }
 
-    async fn read_at_once(
-        &self,
-        part: &[Address],
-        config: RpcAccountInfoConfig,
-    ) -> Result<(u64, Vec<Option<Account>>), RpcError> {
+    async fn read_at_once(&self, part: &[Address], config: RpcAccountInfoConfig) -> Result<Snapshot, RpcError> {
         let oldest = self.read_at.load(Relaxed).max(self.required.load(Relaxed));
         let config = RpcAccountInfoConfig { min_context_slot: self.least_slot(), ..config };
         let answer = self.client.get_multiple_ui_accounts_with_config(part, config).await.map_err(|e| self.error(e))?;
@@ -290,7 +286,7 @@ impl Rpc for HttpRpc {
         self.read(addresses, account_config()).boxed()
     }
 
-    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Snapshot, RpcError>> {
         self.read_at_once(addresses, account_config()).boxed()
     }
 

@@ -146,6 +146,9 @@ pub struct Blockhash {
     pub last_valid_block_height: u64,
 }
 
+/// A slot, and accounts as they were in it.
+pub type Snapshot = (u64, Vec<Option<Account>>);
+
 /// A node of the cluster. All reads are at the commitment the implementation was made with.
 pub trait Rpc: Send + Sync + 'static {
     /// Where it is, for messages: without what may be a secret in it.
@@ -160,7 +163,7 @@ pub trait Rpc: Send + Sync + 'static {
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
 
     /// At most [`MAX_ACCOUNTS`] accounts by address, as [`Rpc::accounts`], and the slot whose state they are: of one moment.
-    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>>;
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Snapshot, RpcError>>;
 
     /// The first `bytes` bytes of accounts by address: for growable accounts of which only the head is of interest.
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>>;
