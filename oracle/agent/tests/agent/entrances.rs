@@ -2,8 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::fake::{Host, Setup, ready_host, sign, until};
-use datagalax_protocol::{Envelope, LivenessRequest, path};
+use crate::fake::{CONTAINER, Host, Setup, ask as asked, context, ready_host, sign, until};
+use datagalax_checker::{
+    chain::Target,
+    probe::{self, Prober},
+    reach::Policy,
+};
+use datagalax_protocol::{Envelope, LivenessRequest, evidence::Outcome, path};
 use datagalax_relay::{Relay, admit::Anyone, limits::Limits, name, relay};
 use datagalax_service::{
     Health, Shutdown,
@@ -135,5 +140,36 @@ async fn a_host_says_that_its_relay_is_gone() {
     until("the host to notice", || reason().is_some()).await;
     assert!(reason().unwrap().contains(&between.hosts.to_string()), "{:?}", reason());
     ask(&host, &endpoint, 1).await.unwrap_err();
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_checkers_prober_asks_a_host_behind_a_relay_by_its_key() {
+    let between = between().await;
+    let (host, endpoint) = host_behind(&between).await;
+    let limits = probe::Limits { policy: Policy::Private, ..probe::Limits::default() };
+    let prober = {
+        let metrics = datagalax_checker::metrics::Metrics::register(&mut Registry::default());
+        Prober::new(Arc::new(host.checker.insecure_clone()), limits, metrics).unwrap()
+    };
+    let target = Target {
+        row: 0,
+        container: CONTAINER,
+        operator: host.operator.pubkey(),
+        // Only the relay is there.
+        endpoint,
+        fingerprint: host.fingerprint,
+        ask: Some(asked()),
+        claimed: None,
+    };
+    let (exchange, metrics) = prober.liveness(&context(), &target).await;
+    assert_eq!(metrics.unwrap().fingerprint, host.fingerprint);
+    assert!(matches!(exchange.unwrap().outcome, Outcome::Answered(answer) if answer.signer() == host.operator.pubkey()));
+    // Registered with another operator key, the host is not the one that is meant, and gets no question.
+    let meant = Keypair::new().pubkey();
+    let lured = Target { operator: meant, ..target };
+    let (_, refused) = prober.liveness(&context(), &lured).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("ApplicationVerificationFailure"), "{refused}");
     host.stop().await.unwrap();
 }
