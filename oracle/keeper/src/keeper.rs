@@ -8,7 +8,7 @@ use std::{
 };
 
 use datagalax_client::{Address, ReadError};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -17,16 +17,16 @@ use tokio::{
 use crate::{
     books::{Books, Entry},
     chain::{Chain, Failure, Outcome},
-    decide::{Action, ChainView, due, next_moment},
+    decide::{Action, ChainView, Kind, due, next_moment},
     plan::{Due, Pace, batches, pick},
     turns,
 };
 
 /// Tries to reach the node before the keeper gives up at its start.
 pub const START_TRIES: u32 = 5;
-/// Batches sent side by side.
+/// Batches on their way side by side; what moves the epoch itself is not held up by them.
 const CONCURRENCY: usize = 8;
-/// What one round sends at most: some twenty transactions, which land within seconds.
+/// Actions on their way at most: some twenty transactions, which land within seconds.
 const PACE: Pace = Pace { actions: 256, seconds: 5 };
 /// Longest time between two reads, so that a lost notification strands nothing.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
@@ -106,13 +106,26 @@ struct Noticed {
     pause: Duration,
 }
 
+/// A batch on its way, and what it was sent for.
+struct Flight {
+    /// What became of its actions.
+    outcomes: Vec<(Action, Outcome)>,
+    /// By when, seconds of the chain's clock, where there is a deadline.
+    deadlines: HashMap<Action, i64>,
+    view: Arc<ChainView>,
+}
+
+type Flying = FuturesUnordered<BoxFuture<'static, Flight>>;
+
 /// Carries out what is due until it is told to stop.
 pub struct Keeper<C> {
-    chain: C,
+    chain: Arc<C>,
     conduct: Conduct,
     books: Arc<dyn Books>,
     /// What is due, and when its turn is.
     noticed: HashMap<Action, Noticed>,
+    /// What is on its way.
+    flying: HashSet<Action>,
     /// What was done, and the slot it landed in.
     landed: HashMap<Action, u64>,
     /// Newest slot of any view.
@@ -121,14 +134,15 @@ pub struct Keeper<C> {
     seen: watch::Sender<Seen>,
 }
 
-impl<C: Chain> Keeper<C> {
+impl<C: Chain + 'static> Keeper<C> {
     /// A keeper of this chain that writes down what it spends.
     pub fn new(chain: C, conduct: Conduct, books: Arc<dyn Books>) -> Self {
         Self {
-            chain,
+            chain: Arc::new(chain),
             conduct,
             books,
             noticed: HashMap::new(),
+            flying: HashSet::new(),
             landed: HashMap::new(),
             newest: 0,
             waiting_for_network: false,
@@ -169,9 +183,10 @@ impl<C: Chain> Keeper<C> {
 
     /// Runs until `stop` says so; actions on their way are waited for.
     pub async fn run(&mut self, mut stop: watch::Receiver<bool>) {
+        let mut flying = Flying::new();
         let mut pause = BACKOFF.0;
         while !*stop.borrow() {
-            let idle = match self.round(&stop).await {
+            let idle = match self.round(&stop, &mut flying).await {
                 Ok(idle) => {
                     pause = BACKOFF.0;
                     idle
@@ -190,15 +205,30 @@ impl<C: Chain> Keeper<C> {
                     std::mem::replace(&mut pause, next)
                 }
             };
-            tokio::select! {
-                _ = stop.changed() => {}
-                () = async { sleep(SHORTEST_IDLE.min(idle)).await; self.chain.changed(idle.saturating_sub(SHORTEST_IDLE)).await } => {}
+            let chain = &self.chain;
+            let woken = async {
+                sleep(SHORTEST_IDLE.min(idle)).await;
+                chain.changed(idle.saturating_sub(SHORTEST_IDLE)).await;
+            };
+            let landed = tokio::select! {
+                _ = stop.changed() => None,
+                Some(flight) = flying.next() => Some(flight),
+                () = woken => None,
+            };
+            if let Some(flight) = landed {
+                self.land(flight).await;
             }
+            while let Some(Some(flight)) = flying.next().now_or_never() {
+                self.land(flight).await;
+            }
+        }
+        while let Some(flight) = flying.next().await {
+            self.land(flight).await;
         }
     }
 
-    /// Reads once and carries out what is due and this keeper's turn. How long nothing is due after it.
-    async fn round(&mut self, stop: &watch::Receiver<bool>) -> Result<Duration, ReadError> {
+    /// Reads once and sends what is due and this keeper's turn. How long nothing new is due after it.
+    async fn round(&mut self, stop: &watch::Receiver<bool>, flying: &mut Flying) -> Result<Duration, ReadError> {
         let (view, now) = self.chain.view().await?;
         self.waiting_for_network = false;
         if view.slot + TOO_OLD < self.newest {
@@ -210,7 +240,8 @@ impl<C: Chain> Keeper<C> {
         }
         self.newest = self.newest.max(view.slot);
         self.landed.retain(|_, slot| view.slot < slot.saturating_add(LAG));
-        let due: Vec<Due> = due(&view, now).into_iter().filter(|due| !self.landed.contains_key(&due.action)).collect();
+        let known = |due: &Due| self.landed.contains_key(&due.action) || self.flying.contains(&due.action);
+        let due: Vec<Due> = due(&view, now).into_iter().filter(|due| !known(due)).collect();
         self.notice(&view, &due, now);
         let over_budget = self.tell(&view, &due, now).await;
         let clock = Instant::now();
@@ -219,28 +250,42 @@ impl<C: Chain> Keeper<C> {
             turn && (due.deadline.is_some() || !over_budget)
         };
         let ready: Vec<Due> = due.iter().filter(ready).copied().collect();
-        if ready.is_empty() {
-            let until_moment = u64::try_from(next_moment(&view, now).saturating_sub(now)).unwrap_or(1);
-            let turns = self.noticed.values().map(|noticed| noticed.turn.saturating_duration_since(clock));
-            let turn = turns.filter(|wait| !wait.is_zero()).min().unwrap_or(LONGEST_IDLE);
-            return Ok(Duration::from_secs(until_moment).min(turn).min(LONGEST_IDLE));
+        // One that is stuck holds up no epoch.
+        let (epochs, rest): (Vec<Due>, Vec<Due>) =
+            ready.into_iter().partition(|due| matches!(due.action.kind(), Kind::Advance | Kind::Churn | Kind::Draw));
+        let room = PACE.actions.saturating_sub(self.flying.len());
+        let rest = if room > 0 { pick(&rest, now, Pace { actions: room, ..PACE }) } else { Vec::new() };
+        let places = CONCURRENCY.saturating_sub(flying.len());
+        let sent: Vec<Vec<Action>> = batches(&epochs).into_iter().chain(batches(&rest).into_iter().take(places)).collect();
+        let dates = epochs.iter().chain(&rest).filter_map(|due| Some((due.action, due.deadline?)));
+        let dates: HashMap<Action, i64> = dates.collect();
+        let view = Arc::new(view);
+        for batch in sent {
+            self.flying.extend(&batch);
+            let deadlines = batch.iter().filter_map(|action| Some((*action, *dates.get(action)?))).collect();
+            let (chain, view, stop) = (self.chain.clone(), view.clone(), stop.clone());
+            let flight = async move {
+                let outcomes = send(&*chain, &view, batch, &stop).await;
+                Flight { outcomes, deadlines, view }
+            };
+            flying.push(flight.boxed());
         }
-        let epoch = view.network.epoch_at(now).unwrap_or_default();
-        let books = &*self.books;
-        let sent = batches(&pick(&ready, now, PACE)).into_iter().map(|batch| send(&self.chain, &view, batch, stop));
-        let mut results = Box::pin(stream::iter(sent).buffer_unordered(CONCURRENCY));
-        let mut outcomes = Vec::new();
-        while let Some(batch) = results.next().await {
-            // At once: what is stopped between this batch and the next has written down what it spent.
-            let entries = Entry::of(&batch, epoch, now);
-            if let Err(e) = books.write(entries).await {
-                tracing::warn!("the books could not be written, so that the report may lack what was just sent: {e}");
-            }
-            outcomes.extend(batch);
+        // What is left without a place is looked at when one is free.
+        let until_moment = u64::try_from(next_moment(&view, now).saturating_sub(now)).unwrap_or(1);
+        let turns = self.noticed.values().map(|noticed| noticed.turn.saturating_duration_since(clock));
+        let turn = turns.filter(|wait| !wait.is_zero()).min().unwrap_or(LONGEST_IDLE);
+        Ok(Duration::from_secs(until_moment).min(turn).min(LONGEST_IDLE))
+    }
+
+    /// Writes down what became of a batch, and when what failed is tried again.
+    async fn land(&mut self, Flight { outcomes, deadlines, view }: Flight) {
+        let now = view.now;
+        let entries = Entry::of(&outcomes, view.network.epoch_at(now).unwrap_or_default(), now);
+        if let Err(e) = self.books.write(entries).await {
+            tracing::warn!("the books could not be written, so that the report may lack what was just sent: {e}");
         }
-        drop(results);
-        let deadlines: HashMap<Action, i64> = ready.iter().filter_map(|due| Some((due.action, due.deadline?))).collect();
         for (action, outcome) in outcomes {
+            self.flying.remove(&action);
             let deadline = deadlines.get(&action);
             let (pause, longest) = match outcome.result {
                 Ok(done) => {
@@ -259,14 +304,12 @@ impl<C: Chain> Keeper<C> {
             let next = (pause * 2).min(most);
             self.noticed.insert(action, Noticed { turn: Instant::now() + pause.min(most), pause: next });
         }
-        // Whatever was done may have made the next thing due.
-        Ok(Duration::ZERO)
     }
 
     /// Gives what fell due its turn, and forgets what no longer is.
     fn notice(&mut self, view: &ChainView, due: &[Due], now: i64) {
         let still: HashSet<Action> = due.iter().map(|due| due.action).collect();
-        self.noticed.retain(|action, _| still.contains(action));
+        self.noticed.retain(|action, _| still.contains(action) || self.flying.contains(action));
         let length = view.network.grids[0].length;
         let clock = Instant::now();
         for due in due {

@@ -182,6 +182,19 @@ async fn a_node_that_answers_every_other_time_loses_no_epoch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_stuck_holds_up_no_epoch() {
+    // A tally takes longer than an epoch to land; all epochs are drawn and seated all the same.
+    let world = World::new(Model::new(60, 12, 12, 40), Weather { slow: Some((Kind::Tally, 100_000)), ..CALM });
+    keep(&world, &[1], 1, 60 * 8).await;
+    let model = world.model();
+    for number in 0..7 {
+        assert_eq!(model.epochs.get(&number).map(|epoch| epoch.status), Some(Epoch::DRAWN), "epoch {number}");
+    }
+    let seated = world.tries().into_iter().filter(|(action, _)| action.kind() == Kind::Seat);
+    assert_eq!(seated.filter(|(_, (done, _))| *done == 1).count(), 12 * 7);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_view_that_is_slots_old_has_nothing_done_twice() {
     for lag in [2, 6, 12] {
         let world = World::new(Model::new(240, 48, 12, 40), Weather { lag, ..CALM });

@@ -12,7 +12,7 @@ use std::{
 
 use datagalax_client::{Address, ReadError, rpc::RpcError};
 use datagalax_keeper::{
-    Action, Chain, ChainView, Done, Failure, Outcome,
+    Action, Chain, ChainView, Done, Failure, Kind, Outcome,
     books::{Books, Entry, Fate},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -33,10 +33,12 @@ pub struct Weather {
     pub landing: u64,
     /// Of a hundred requests, those that get no answer; of what is sent, half of these land all the same.
     pub failing: u64,
+    /// Milliseconds that transactions of this kind take instead.
+    pub slow: Option<(Kind, u64)>,
 }
 
 /// Calm: views are new, and what is sent lands within a second.
-pub const CALM: Weather = Weather { lag: 0, landing: 800, failing: 0 };
+pub const CALM: Weather = Weather { lag: 0, landing: 800, failing: 0, slow: None };
 
 /// What landed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,8 +216,10 @@ impl Node {
             // Sent: it lands whoever waits for it.
             let (world, sent) = (self.world.clone(), good.clone());
             let answer = if self.world.fails() { Some(self.world.fails()) } else { None };
+            let slow = world.weather.slow.filter(|(kind, _)| *kind == first.kind());
+            let takes = slow.map_or(world.weather.landing, |(_, takes)| takes);
             let landing = tokio::spawn(async move {
-                sleep(Duration::from_millis(world.weather.landing)).await;
+                sleep(Duration::from_millis(takes)).await;
                 if answer != Some(true) {
                     world.land(signature, &sent);
                 }
