@@ -70,7 +70,7 @@ async fn work(options: Options, service: Service<Metrics>) -> Result<(), Ended> 
     let noting = service.shutdown.stage("noting");
     let (stop, health, metrics) = (noting.token(), service.health.clone(), service.metrics.clone());
     noting.spawn("noting", async move {
-        let watchdog = health.watch("noting", Duration::from_secs(1));
+        let watchdog = health.watch("noting", Duration::from_secs(3));
         loop {
             let noted = store.write(|t| {
                 let next =
