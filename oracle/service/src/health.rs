@@ -53,7 +53,7 @@ impl Health {
         match (known, reason) {
             (true, None) => {
                 state.reasons.remove(topic);
-                tracing::info!(topic, "fine again");
+                tracing::info!(topic, "{}", if topic == START { "started" } else { "fine again" });
             }
             (_, Some(reason)) => {
                 if !known {

@@ -12,8 +12,6 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 const DAEMONS: [&str; 4] = ["agent", "checker", "keeper", "relay"];
-/// Those that are on `datagalax_service::serve`; the others are still to come to it.
-const SERVED: [&str; 3] = ["agent", "keeper", "relay"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -59,7 +57,7 @@ fn known(name: &str, metrics: &BTreeSet<String>) -> bool {
 
 fn all_metrics() -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for daemon in SERVED {
+    for daemon in DAEMONS {
         let printed = print(daemon, "--print-metrics")?;
         names.extend(printed.lines().filter_map(|line| line.split('\t').next()).map(str::to_owned));
     }
@@ -68,7 +66,7 @@ fn all_metrics() -> Result<BTreeSet<String>> {
 
 #[test]
 fn units_use_options_that_the_daemons_have() -> Result<()> {
-    for daemon in SERVED {
+    for daemon in DAEMONS {
         let unit = text(&format!("deploy/systemd/datagalax-{daemon}.service"))?;
         let help = print(daemon, "--help")?;
         let mut variables = 0;
@@ -173,7 +171,7 @@ fn table(printed: &str, shared: &BTreeSet<String>, only_shared: bool) -> Result<
 #[test]
 fn the_guide_s_tables_of_metrics_are_those_of_the_daemons() -> Result<()> {
     const GUIDE: &str = "docs/operations.md";
-    let printed: Vec<String> = SERVED.iter().map(|daemon| print(daemon, "--print-metrics")).collect::<Result<_>>()?;
+    let printed: Vec<String> = DAEMONS.iter().map(|daemon| print(daemon, "--print-metrics")).collect::<Result<_>>()?;
     let names = |text: &String| -> BTreeSet<String> {
         text.lines().map(|l| l.split('\t').next().unwrap_or_default().into()).collect()
     };
@@ -183,7 +181,7 @@ fn the_guide_s_tables_of_metrics_are_those_of_the_daemons() -> Result<()> {
     let mut updated = guide.clone();
     let tables = [("every daemon", &printed[0], true)].into_iter();
     for (of, printed, only_shared) in
-        tables.chain(SERVED.into_iter().zip(&printed).map(|(of, printed)| (of, printed, false)))
+        tables.chain(DAEMONS.into_iter().zip(&printed).map(|(of, printed)| (of, printed, false)))
     {
         let (begin, end) = (format!("<!-- metrics of {of}: written by the test `operations` -->\n"), "<!-- end -->\n");
         let start =
@@ -208,9 +206,7 @@ fn alerts_and_guide_name_metrics_that_exist() -> Result<()> {
         let text = text(path)?;
         let names = metric_names(&text);
         ensure!(!names.is_empty(), "{path} names no metric");
-        let other =
-            |name: &&str| DAEMONS.iter().any(|d| !SERVED.contains(d) && name.starts_with(&format!("datagalax_{d}_")));
-        for name in names.into_iter().filter(|name| !other(name)) {
+        for name in names {
             ensure!(known(name, &metrics), "{path} names the metric {name}, which no daemon has");
         }
     }
