@@ -24,7 +24,6 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result, anyhow};
-use clap::Parser;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, timeout_at},
@@ -218,30 +217,6 @@ fn end_for_sure(grace: Duration) {
         eprintln!("ended by force: a blocking call did not return within the --grace");
         process::exit(EXIT_FAILED.into());
     });
-}
-
-/// As [`serve`], for daemons that set up the rest themselves.
-pub async fn run<S: Parser, F: Future<Output = Result<(), Ended>>>(
-    name: &str,
-    filter: impl FnOnce(&S) -> &str,
-    work: impl FnOnce(S) -> F,
-) -> ExitCode {
-    let settings = match S::try_parse() {
-        Ok(settings) => settings,
-        Err(error) => {
-            // Help and version come this way, too. Nobody is left to tell when even this cannot be printed.
-            error.print().ok();
-            return if error.use_stderr() { ExitCode::from(EXIT_SETTINGS) } else { ExitCode::SUCCESS };
-        }
-    };
-    let outcome = match log(filter(&settings)) {
-        Ok(()) => work(settings).await,
-        Err(error) => Err(Ended::Settings(error)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(ended) => ExitCode::from(ended.tell(name)),
-    }
 }
 
 /// Compact lines on a terminal, JSON otherwise; to standard error either way.
