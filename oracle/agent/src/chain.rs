@@ -218,6 +218,12 @@ pub trait Act: Send + Sync + 'static {
     /// Whether [`Self::offer`] can be done: there is a provider's key.
     fn can_offer(&self) -> bool;
 
+    /// The keys that pay for it, and the lamports they have: the container's operator, then the provider's.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    fn funds(&self) -> BoxFuture<'_, Result<Vec<(Pubkey, u64)>, ChainError>>;
+
     /// Finds out what became of transactions that an earlier run left behind. Before any other.
     ///
     /// # Errors

@@ -181,12 +181,13 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
     let work = async {
         let cluster = shared.start(parts.start_timeout).await?;
         let links = shared.relays(cluster, &parts.relays, open_tunnel);
+        let serves = parts.workloads.is_some();
         let follow = shared.follow(parts.workloads, parts.wanted);
         tokio::join!(
             shared.committee(),
             follow,
             shared.hardware(parts.inspect_every),
-            shared.checks(parts.check_endpoint),
+            shared.checks(parts.check_endpoint, serves),
             links,
             shared.beacons(),
             agent.prover.work(|trouble| shared.devices(trouble)),
@@ -548,11 +549,16 @@ impl Shared {
     }
 
     /// Repeats the rest of the self-check for ever.
-    async fn checks(&self, endpoint: bool) {
+    async fn checks(&self, endpoint: bool, serves: bool) {
         loop {
             let state = self.state.clone();
             if let Ok(free) = tokio::task::spawn_blocking(move || state.free()).await {
                 self.agent.health.set("disk", selfcheck::disk(free));
+            }
+            // A node that does not answer is told by others.
+            if let Ok(funds) = self.act.funds().await {
+                // The operator's key pays for leases alone.
+                self.agent.health.set("fees", selfcheck::fees(&funds[usize::from(!serves).min(funds.len())..]));
             }
             if endpoint {
                 let registered = self.admission().registration().offer.endpoint;

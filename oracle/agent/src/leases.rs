@@ -326,6 +326,9 @@ mod tests {
         fn can_offer(&self) -> bool {
             false
         }
+        fn funds(&self) -> BoxFuture<'_, Result<Vec<(Pubkey, u64)>, ChainError>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
         fn resolve(&self) -> BoxFuture<'_, Result<(), ChainError>> {
             async { Ok(()) }.boxed()
         }

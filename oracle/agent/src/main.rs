@@ -45,6 +45,11 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
     let (Some(keypair), Some(container)) = (&settings.keypair, settings.container) else {
         return Err(Ended::Settings(anyhow::anyhow!("--keypair and --container are required")));
     };
+    if settings.priority_fee > settings.max_priority_fee {
+        let (least, most) = (settings.priority_fee, settings.max_priority_fee);
+        let reason = format!("--priority-fee {least} is more than --max-priority-fee {most}: raise the latter");
+        return Err(Ended::Settings(anyhow::anyhow!(reason)));
+    }
     let key = keys::load(keypair).map_err(Ended::settings)?;
     let provider = settings.provider_keypair.as_deref().map(keys::load).transpose().map_err(Ended::settings)?;
     let state = Arc::new(StateDir::open(&settings.state_dir).map_err(Ended::settings)?);
@@ -55,7 +60,8 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
     let ws = settings.ws.first().cloned().unwrap_or_else(|| HttpRpc::default_ws(&settings.rpc[0]));
     let pipeline = |key: Keypair, name: &str| {
         let store = DirectoryStore::open(&state.folder().join("pending").join(name)).map_err(Ended::settings)?;
-        let sending = pipeline::Settings { priority_fee: settings.priority_fee, ..pipeline::Settings::default() };
+        let (priority_fee, max_priority_fee) = (settings.priority_fee, settings.max_priority_fee);
+        let sending = pipeline::Settings { priority_fee, max_priority_fee, ..pipeline::Settings::default() };
         Ok::<_, Ended>(Pipeline::new(rpc.clone(), Arc::new(key), Arc::new(store), sending))
     };
     let operator = pipeline(key.insecure_clone(), "operator")?;

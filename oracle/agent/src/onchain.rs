@@ -304,6 +304,19 @@ impl Act for OnChainActs {
         self.provider.is_some()
     }
 
+    fn funds(&self) -> BoxFuture<'_, Result<Vec<(Pubkey, u64)>, ChainError>> {
+        async move {
+            let payers: Vec<Pubkey> =
+                [Some(&self.operator), self.provider.as_ref()].into_iter().flatten().map(|p| p.payer()).collect();
+            let accounts = self.reader.rpc().accounts(&payers).await.map_err(failed)?;
+            Ok(payers
+                .into_iter()
+                .zip(accounts.into_iter().map(|account| account.map_or(0, |account| account.lamports)))
+                .collect())
+        }
+        .boxed()
+    }
+
     fn resolve(&self) -> BoxFuture<'_, Result<(), ChainError>> {
         async move {
             for pipeline in [Some(&self.operator), self.provider.as_ref()].into_iter().flatten() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use datagalax_protocol::Inspection;
+use solana_pubkey::Pubkey;
 
 use crate::chain::Registration;
 
@@ -10,6 +11,8 @@ use crate::chain::Registration;
 pub const CLOCK_TOLERANCE: i64 = 30;
 /// Least free bytes for the state.
 pub const LEAST_DISK: u64 = 256 << 20;
+/// Least lamports of a key that pays fees: some hundred transactions.
+pub const LEAST_LAMPORTS: u64 = 2_000_000;
 /// How long the endpoint may take to answer its own host.
 pub const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A card shows a little less than the memory it is sold with (what the driver keeps); the class's least may be the round
@@ -53,6 +56,14 @@ pub fn disk(free: u64) -> Option<String> {
         .then(|| format!("{} MiB are free for --state-dir: {} are needed", free >> 20, LEAST_DISK >> 20))
 }
 
+/// The keys that pay fees, and what they have. Without any a lease can be neither rejected nor started.
+pub fn fees(funds: &[(Pubkey, u64)]) -> Option<String> {
+    let poor = funds.iter().find(|(_, lamports)| *lamports < LEAST_LAMPORTS);
+    poor.map(|(key, lamports)| {
+        format!("key {key}, which pays fees, has {lamports} lamports: send it 0.01 SOL (`solana transfer {key} 0.01`)")
+    })
+}
+
 /// What the registered endpoint answered, when asked from here for `/v1/info`.
 pub fn endpoint(endpoint: &str, answer: &Result<String, String>, container: &str) -> Option<String> {
     match answer {
@@ -70,7 +81,6 @@ pub fn endpoint(endpoint: &str, answer: &Result<String, String>, container: &str
 #[cfg(test)]
 mod tests {
     use datagalax_gpu::{Probe, RecordedProbe, probe::Recording};
-    use solana_pubkey::Pubkey;
 
     use super::*;
     use crate::chain::Offer;
@@ -119,6 +129,10 @@ mod tests {
     #[test]
     fn room_and_the_way_back_are_looked_at() {
         assert_eq!((disk(0), disk(LEAST_DISK)), (None, None));
+        let key = Pubkey::new_from_array([1; 32]);
+        assert_eq!((fees(&[]), fees(&[(key, LEAST_LAMPORTS)])), (None, None));
+        let poor = fees(&[(key, LEAST_LAMPORTS), (key, 7)]).unwrap();
+        assert!(poor.contains("has 7 lamports") && poor.contains("solana transfer"), "{poor}");
         assert!(disk(LEAST_DISK - 1).unwrap().contains("255 MiB"));
         assert_eq!(endpoint("http://a", &Ok("{\"container\":\"C\"}".into()), "C"), None);
         assert!(endpoint("http://a", &Ok("<html>".into()), "C").unwrap().contains("another agent"));

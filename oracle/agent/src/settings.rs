@@ -86,9 +86,12 @@ pub struct Settings {
     /// Most memory for the proofs of the epoch's beacons, MiB. The last beacon's is kept whatever it takes, if it fits at all.
     #[arg(long, env = "DATAGALAX_AGENT_PROOF_MEMORY", default_value_t = 8_192, value_parser = value_parser!(u64).range(64..=1_048_576), value_name = "MIB")]
     pub proof_memory: u64,
-    /// Price of a compute unit in micro-lamports.
+    /// Least price of a compute unit in micro-lamports; what others pay of late is paid above it.
     #[arg(long, env = "DATAGALAX_PRIORITY_FEE", default_value_t = 0, value_name = "MICRO-LAMPORTS")]
     pub priority_fee: u64,
+    /// Most that is paid for a compute unit in micro-lamports, whatever others pay.
+    #[arg(long, env = "DATAGALAX_MAX_PRIORITY_FEE", default_value_t = 1_000_000, value_name = "MICRO-LAMPORTS")]
+    pub max_priority_fee: u64,
     /// Seconds to wait at start for the node and the registration before giving up; 0: one try.
     #[arg(long, env = "DATAGALAX_AGENT_START_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub start_timeout: u64,

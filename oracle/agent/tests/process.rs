@@ -77,6 +77,7 @@ fn what_it_would_do_to_the_chain_is_checked_first() {
     ends(&with(&["--price-per-hour", "1e9"]), 64, &["--price-per-hour", "is not an amount"]);
     ends(&with(&["--provider-keypair", "/nonexistent"]), 64, &["no keypair file at /nonexistent"]);
     ends(&with(&["--state-dir", "/proc/agent"]), 64, &["--state-dir", "/proc/agent"]);
+    ends(&with(&["--priority-fee", "2", "--max-priority-fee", "1"]), 64, &["--max-priority-fee 1", "raise"]);
     ends(&with(&["--max-temperature", "500"]), 64, &["--max-temperature"]);
 }
 

@@ -63,6 +63,7 @@ pub struct FakeChain {
     pub done: Mutex<Vec<String>>,
     pub can_offer: bool,
     pub ahead: Mutex<i64>,
+    pub lamports: Mutex<u64>,
     slots: mpsc::UnboundedSender<Vec<SeenSlot>>,
     told: Mutex<Option<mpsc::UnboundedReceiver<Vec<SeenSlot>>>>,
     changed: watch::Sender<u32>,
@@ -168,6 +169,10 @@ impl Act for FakeChain {
         self.can_offer
     }
 
+    fn funds(&self) -> BoxFuture<'_, Result<Vec<(Pubkey, u64)>, ChainError>> {
+        async { Ok(vec![(CONTAINER, *self.lamports.lock().unwrap())]) }.boxed()
+    }
+
     fn resolve(&self) -> BoxFuture<'_, Result<(), ChainError>> {
         async { Ok(()) }.boxed()
     }
@@ -224,6 +229,7 @@ pub struct Setup {
     pub modulus: u64,
     pub proof_memory: u64,
     pub clear_faults: bool,
+    pub lamports: u64,
     pub relays: Vec<RelayAddress>,
 }
 
@@ -241,6 +247,7 @@ impl Default for Setup {
             modulus: 1,
             proof_memory: 256 << 20,
             clear_faults: false,
+            lamports: 1_000_000_000,
             relays: Vec::new(),
         }
     }
@@ -303,6 +310,7 @@ pub async fn host(setup: Setup) -> Host {
         modulus,
         proof_memory,
         clear_faults,
+        lamports,
         relays,
     } = setup;
     let checker = Keypair::new();
@@ -331,6 +339,7 @@ pub async fn host(setup: Setup) -> Host {
         done: Mutex::default(),
         can_offer,
         ahead: Mutex::default(),
+        lamports: Mutex::new(lamports),
         slots,
         told: Mutex::new(Some(told)),
         changed: watch::Sender::new(0),

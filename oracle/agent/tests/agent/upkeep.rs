@@ -125,17 +125,18 @@ async fn endpoint_and_price_are_brought_in_step_once() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_and_an_endpoint_that_leads_elsewhere_are_told() {
+async fn a_clock_that_is_off_an_endpoint_that_leads_elsewhere_and_a_key_without_fees_are_told() {
     let setup = Setup {
+        lamports: 5_000,
         registration: Box::new(|registration| registration.as_mut().unwrap().offer.endpoint = "http://127.0.0.1:1".into()),
         ..Setup::default()
     };
     let host = crate::fake::host(setup).await;
     *host.chain.ahead.lock().unwrap() = 3_600;
     host.chain.change(|_| {});
-    until("both to be told", || {
+    until("all to be told", || {
         let topics = host.health.topics();
-        topics.contains_key("clock") && topics.contains_key("endpoint")
+        ["clock", "endpoint", "fees"].iter().all(|topic| topics.contains_key(topic))
     })
     .await;
     let topics = host.health.topics();
