@@ -104,6 +104,9 @@ impl Rpc for Node {
     fn accounts<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.slices(addresses, 0, usize::MAX)
     }
+    fn accounts_at<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<(u64, Vec<Option<Account>>), RpcError>> {
+        self.accounts(addresses).map(|read| Ok((1_000, read?))).boxed()
+    }
     fn heads<'a>(&'a self, addresses: &'a [Address], bytes: usize) -> BoxFuture<'a, Result<Vec<Option<Account>>, RpcError>> {
         self.slices(addresses, 0, bytes)
     }
