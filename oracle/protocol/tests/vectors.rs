@@ -5,7 +5,8 @@
 use datagalax_protocol::{
     BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Context, DeviceOpening, Envelope, GpuDetails, GpuMetrics,
     HostMetrics, Inspection, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenAnswer,
-    OpenRequest, OpenedRow, Payload, RelayHello, SampleAnswer, SampleRequest, WorkSize, Workload,
+    OpenRequest, OpenedRow, Payload, ReachableAnswer, ReachableRequest, RelayHello, SampleAnswer, SampleRequest, WorkSize,
+    Workload,
     beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
     inspection::{GpuProcess, Interface, Virtualisation, Xid},
     merkle::Tree,
@@ -97,6 +98,12 @@ fn vectors() -> Value {
         BeaconAnswer { request: [0xab; 32], slot: 1_000, slot_hash: [0x51; 32], workload, root: [9; 32], elapsed_us: 1_234 };
     let rows = vec![RowAt { device: 1, pass: 1, row: 1 }];
     let sample = SampleRequest { root: [9; 32], rows, walks: vec![WalkAt { device: 1, walker: 9 }] };
+    let reachable = ReachableAnswer {
+        request: [0xab; 32],
+        endpoint: "host.example:7070".into(),
+        took_us: 1_234,
+        trouble: "connection refused".into(),
+    };
     json!({
         "signer": "ed25519 key from the 32-byte seed 07..07",
         "messages": [
@@ -112,6 +119,8 @@ fn vectors() -> Value {
             vector("SampleAnswer", &SampleAnswer { request: [0xab; 32], devices: vec![sampled(&opened)] }),
             vector("InspectionRequest", &InspectionRequest),
             vector("InspectionAnswer", &InspectionAnswer { request: [0xab; 32], inspection: inspection() }),
+            vector("ReachableRequest", &ReachableRequest),
+            vector("ReachableAnswer", &reachable),
             vector("RelayHello", &RelayHello { relay: "relay.example".into() }),
         ],
         "merkle": {
