@@ -20,7 +20,10 @@ use tokio::{
 
 use crate::{
     beacons::{Beacon, Beacons},
-    chain::{Chain, ChainError, Cluster, Commit, EpochView, Finality, Reveal, Seat, SeatRef, SeatState, Slots, Target},
+    chain::{
+        Chain, ChainError, Cluster, Commit, EpochView, Finality, Reveal, RevealWindow, Seat, SeatRef, SeatState, Slots,
+        Target,
+    },
     findings,
     measure::{Measurer, Progress, Reread, Round, RowState, values},
     metrics::{Metrics, ReportStage},
@@ -562,14 +565,25 @@ impl Daemon {
         let refusals: Mutex<BTreeMap<Key, u32>> = Mutex::default();
         loop {
             let open: Vec<SavedReport> = self.state().open.values().cloned().collect();
-            stream::iter(open).for_each_concurrent(REVEALS, |report| self.reveal_step(report, &refusals)).await;
+            // Read once an epoch and look: however many seats wait for their reveal.
+            let mut windows = BTreeMap::new();
+            for epoch in open.iter().map(|report| report.epoch).collect::<BTreeSet<u32>>() {
+                match self.chain.reveal_window(epoch).await {
+                    Ok(window) => drop(windows.insert(epoch, window)),
+                    Err(error) => tracing::warn!(epoch, %error, "cannot look whether reveals are due; trying again"),
+                }
+            }
+            let due = open.into_iter().filter_map(|report| Some((*windows.get(&report.epoch)?, report)));
+            stream::iter(due)
+                .for_each_concurrent(REVEALS, |(window, report)| self.reveal_step(report, window, &refusals))
+                .await;
             time::sleep(self.options.poll).await;
         }
     }
 
-    async fn reveal_step(&self, report: SavedReport, refusals: &Mutex<BTreeMap<Key, u32>>) {
+    async fn reveal_step(&self, report: SavedReport, window: RevealWindow, refusals: &Mutex<BTreeMap<Key, u32>>) {
         let at = report.at();
-        match self.reveal_one(&report).await {
+        match self.reveal_one(&report, window).await {
             Ok(None) => {}
             Ok(Some(stage)) => self.advance(&report, stage).await,
             Err(error) => {
@@ -588,9 +602,8 @@ impl Daemon {
     }
 
     /// What becomes of a report now; `None`: nothing yet.
-    async fn reveal_one(&self, report: &SavedReport) -> Result<Option<Stage>, ChainError> {
+    async fn reveal_one(&self, report: &SavedReport, window: RevealWindow) -> Result<Option<Stage>, ChainError> {
         let at = report.at();
-        let window = self.chain.reveal_window(report.epoch).await?;
         if window.epoch_start != report.epoch_start {
             return Ok(Some(Stage::Lost("it belongs to another network with the same genesis hash".into())));
         }

@@ -17,7 +17,7 @@ use datagalax_client::{
 };
 use datagalax_gpu::{
     ask::{self, Ask},
-    beacon::Slot,
+    beacon::{Slot, Watch},
     location::Position,
 };
 use futures_util::{FutureExt, future::BoxFuture, try_join};
@@ -44,6 +44,8 @@ pub struct OnChain {
     slots: Mutex<Option<SlotWatch>>,
     /// A watch beside the one above, which is busy waiting.
     finality: SlotWatch,
+    /// Start and number of the epoch whose draw was seen last, and how its beacons are found.
+    drawn: Mutex<Option<((i64, u32), Watch)>>,
 }
 
 impl OnChain {
@@ -62,7 +64,7 @@ impl OnChain {
         let settings = Settings { priority_fee: fee, ..Settings::default() };
         let pipeline = Pipeline::new(rpc.clone(), key, store, settings);
         let (reader, finality) = (Reader::new(rpc.clone()), SlotWatch::new(rpc.clone(), None, None));
-        Ok(Self { reader, rpc, ws, pipeline, slots: Mutex::new(None), finality })
+        Ok(Self { reader, rpc, ws, pipeline, slots: Mutex::new(None), finality, drawn: Mutex::new(None) })
     }
 
     /// Finds out what became of transactions that a stopped process left behind; before any new work.
@@ -125,9 +127,17 @@ impl Chain for OnChain {
             let measure_until = end.saturating_sub(i64::from(network.grid_of(number).commit_lead));
             let mut view = EpochView { number, now, start, end, measure_until, watch: None, draw_slot: 0 };
             if let Some(epoch) = epoch.filter(|epoch| epoch.status == Epoch::DRAWN) {
-                let classes = self.reader.classes().await.map_err(read)?;
-                view.watch = Some(ask::watch(&network, &epoch, classes.iter().map(|class| &class.terms)));
-                view.draw_slot = epoch.draw_slot;
+                let mut drawn = self.drawn.lock().await;
+                // Classes are read once an epoch, when its draw is seen first.
+                let watch = match *drawn {
+                    Some((of, watch)) if of == (start, number) => watch,
+                    _ => {
+                        let classes = self.reader.classes().await.map_err(read)?;
+                        ask::watch(&network, &epoch, classes.iter().map(|class| &class.terms))
+                    }
+                };
+                *drawn = Some(((start, number), watch));
+                (view.watch, view.draw_slot) = (Some(watch), epoch.draw_slot);
             }
             Ok(view)
         }
