@@ -1,6 +1,13 @@
 //! [`Chain`] through a node of the cluster.
 
-use std::{mem::offset_of, path::Path, sync::Arc};
+use std::{
+    mem::offset_of,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use datagalax::{
     committee::positions,
@@ -32,6 +39,8 @@ use crate::chain::{
 
 /// Slots that are so much older than the newest when they come were not seen when they happened, seconds.
 const STALE: i64 = 2;
+/// How often a slot's time is asked for before the slot is left out.
+const PATIENCE: u32 = 5;
 /// Tickets named in one claim.
 const TICKETS: usize = 100;
 
@@ -44,6 +53,8 @@ pub struct OnChain {
     slots: Mutex<Option<SlotWatch>>,
     /// A watch beside the one above, which is busy waiting.
     finality: SlotWatch,
+    /// How often in a row the node did not know a slot's time.
+    no_time: AtomicU32,
     /// Start and number of the epoch whose draw was seen last, and how its beacons are found.
     drawn: Mutex<Option<((i64, u32), Watch)>>,
 }
@@ -64,7 +75,16 @@ impl OnChain {
         let settings = Settings { priority_fee: fee, ..Settings::default() };
         let pipeline = Pipeline::new(rpc.clone(), key, store, settings);
         let (reader, finality) = (Reader::new(rpc.clone()), SlotWatch::new(rpc.clone(), None, None));
-        Ok(Self { reader, rpc, ws, pipeline, slots: Mutex::new(None), finality, drawn: Mutex::new(None) })
+        Ok(Self {
+            reader,
+            rpc,
+            ws,
+            pipeline,
+            slots: Mutex::new(None),
+            finality,
+            no_time: AtomicU32::new(0),
+            drawn: Mutex::new(None),
+        })
     }
 
     /// Finds out what became of transactions that a stopped process left behind; before any new work.
@@ -232,6 +252,7 @@ impl Chain for OnChain {
             let Some(watch) = slots.as_mut() else { return Ok(Slots::New(Vec::new())) };
             match watch.next().await {
                 Ok(new) => {
+                    self.no_time.store(0, Ordering::Relaxed);
                     let newest = new.last().map_or(0, |slot| slot.time);
                     let seen = |slot: slots::SeenSlot| SeenSlot {
                         slot: Slot { number: slot.number, hash: slot.hash, time: slot.time },
@@ -241,6 +262,12 @@ impl Chain for OnChain {
                 }
                 Err(SlotError::Missed { .. }) => Ok(Slots::Missed),
                 Err(SlotError::Dropped { slot }) => Ok(Slots::Dropped(slot)),
+                Err(SlotError::NoTime { slot, .. }) if self.no_time.fetch_add(1, Ordering::Relaxed) >= PATIENCE => {
+                    // A node that does not keep its blocks: the slots after this one matter more. More of the kind are left out at
+                    // once, until one has its time again.
+                    watch.pass(slot);
+                    Ok(Slots::Missed)
+                }
                 Err(error) => Err(slot_error(error)),
             }
         }
