@@ -48,7 +48,7 @@ use tokio::{
 const EPOCH: u32 = 24;
 const CHECKERS: u32 = 5;
 /// Nodes that the proxy shows.
-const NODES: u8 = 1;
+const NODES: u8 = 2;
 /// Epochs within which everything must have happened; about twice what it takes.
 const PATIENCE: u32 = 14;
 /// Pause between two looks at the chain.

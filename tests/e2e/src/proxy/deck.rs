@@ -118,7 +118,7 @@ impl Route {
             ),
             Self::Blockhash => (
                 &[
-                    (StaleBlockhash, 1),
+                    (StaleBlockhash, 2),
                     (HttpError, 1),
                     (RpcError, 1),
                     (Delay, 1),
