@@ -309,15 +309,8 @@ mod tests {
 
     #[test]
     fn users_see_metrics_and_nothing_else() {
-        let asked = [
-            Domain::LivenessRequest,
-            Domain::InspectionRequest,
-            Domain::BeaconRequest,
-            Domain::SampleRequest,
-            Domain::CapacityRequest,
-            Domain::OpenRequest,
-        ];
-        assert_eq!(asked.map(|domain| Role::Lessee.may(domain)), [true, true, false, false, false, false]);
+        let asked = [Domain::LivenessRequest, Domain::InspectionRequest, Domain::BeaconRequest, Domain::SampleRequest];
+        assert_eq!(asked.map(|domain| Role::Lessee.may(domain)), [true, true, false, false]);
         assert!(asked.iter().all(|domain| Role::Committee.may(*domain) && Role::Operator.may(*domain)));
     }
 }

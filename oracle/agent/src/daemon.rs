@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use datagalax_gpu::{
-    Bounds, Probe, ProbeError,
+    Probe, ProbeError,
     ask::Ask,
     beacon::Kind,
     capacity::{Limits, ProveError},
@@ -33,7 +33,6 @@ use crate::{
     admission::Admission,
     beacon::prover::{Cause, OpenDevices, Prover, Task, Unproven},
     chain::{Act, Chain, Cluster, Registration, SeenSlot, SlotsError, Watched},
-    challenge,
     faults::{
         Fault,
         fitness::{Fitness, Policy, Record},
@@ -150,7 +149,6 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
     }
     let agent = Arc::new(Agent {
         prover: Prover::new(parts.container, parts.devices, limits, threads, parts.state.clone(), service.metrics.clone())?,
-        challenges: challenge::Prover::new(Bounds::default(), threads),
         beacons: Mutex::default(),
         key: parts.key,
         container: parts.container,

@@ -7,7 +7,6 @@
 //! | [`chain`] | what the agent needs to know of the chain and does there, as traits; [`onchain`] is a node of it |
 //! | [`admission`], [`limit`] | who may ask what, how often, and each message once |
 //! | [`beacon`] | which slots are beacons; computing them, and keeping the proofs to be opened |
-//! | [`challenge`] | the single product that a checker may ask for at any time |
 //! | [`faults`] | what is wrong with the hardware, and until when it counts |
 //! | [`leases`] | what is to be done about the container's lease; [`leases::Workloads`] is who does it |
 //! | [`offer`] | endpoint, price and accepting on chain, in step with settings and hardware |
@@ -18,7 +17,6 @@
 pub mod admission;
 pub mod beacon;
 pub mod chain;
-pub mod challenge;
 pub mod daemon;
 pub mod faults;
 pub mod leases;

@@ -19,9 +19,8 @@ use axum::{
 };
 use datagalax_gpu::{Probe, ProbeError};
 use datagalax_protocol::{
-    BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Envelope, InspectionAnswer, InspectionRequest,
-    LivenessAnswer, LivenessRequest, OpenAnswer, OpenRequest, Payload, SampleAnswer, SampleRequest, envelope::MAX_MESSAGE,
-    path,
+    BeaconAnswer, BeaconRequest, Envelope, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Payload,
+    SampleAnswer, SampleRequest, envelope::MAX_MESSAGE, path,
 };
 use datagalax_service::Health;
 use serde_json::json;
@@ -40,7 +39,6 @@ use crate::{
         Beacons, Known,
         prover::{Cause, Progress, Prover, Task, Unproven},
     },
-    challenge::{self, ProveError},
     limit::{Buckets, Rate},
     listen::Origin,
     metrics::{Answer, Metrics},
@@ -71,8 +69,6 @@ pub struct Agent {
     pub container: Pubkey,
     /// The hardware.
     pub probe: Arc<dyn Probe>,
-    /// The challenges that a checker asks for at any time.
-    pub challenges: challenge::Prover,
     /// The beacons' challenges.
     pub prover: Prover,
     /// The beacons.
@@ -115,19 +111,6 @@ impl From<Denied> for Refused {
     }
 }
 
-impl From<ProveError> for Refused {
-    fn from(error: ProveError) -> Self {
-        let status = match error {
-            ProveError::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            ProveError::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            ProveError::Challenge(_) | ProveError::UnknownRow => StatusCode::BAD_REQUEST,
-            ProveError::UnknownRoot => StatusCode::NOT_FOUND,
-            ProveError::Cut => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self(status, error.to_string())
-    }
-}
-
 impl From<Unproven> for Refused {
     fn from(error: Unproven) -> Self {
         let status = match error {
@@ -151,8 +134,6 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route(path::LIVENESS, post(liveness))
         .route(path::INSPECTION, post(inspection))
         .route(path::SAMPLE, post(sample))
-        .route(path::CAPACITY, post(capacity))
-        .route(path::OPEN, post(open))
         .route("/v1/info", get(info))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
@@ -301,20 +282,6 @@ async fn sample(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Response
     let (request, asked, _): (_, SampleRequest, _) = agent.admit(&body).await?;
     let devices = agent.prover.sample(&asked)?;
     agent.answer(&request, |request| SampleAnswer { request, devices })
-}
-
-async fn capacity(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Response, Refused> {
-    let (request, asked, _): (_, CapacityRequest, _) = agent.admit(&body).await?;
-    let committed = agent.challenges.prove(request.epoch, request.signer(), &asked).await?;
-    let elapsed_us = u64::try_from(committed.elapsed.as_micros()).unwrap_or(u64::MAX);
-    tracing::debug!(epoch = request.epoch, checker = %request.signer(), elapsed_us, "challenge answered");
-    agent.answer(&request, |request| CapacityAnswer { request, root: committed.root, elapsed_us })
-}
-
-async fn open(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Response, Refused> {
-    let (request, asked, _): (_, OpenRequest, _) = agent.admit(&body).await?;
-    let rows = agent.challenges.open(request.epoch, request.signer(), &asked)?;
-    agent.answer(&request, |request| OpenAnswer { request, rows })
 }
 
 /// For strangers: whether it works, and what it is about. The reasons are the operator's (`--monitor`).

@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 use crate::fake::{EPOCH, Setup, ask, committee, context, host, lease, now, ready_host, sign, until};
 use datagalax_agent::chain::{ChainError, Phase};
 use datagalax_protocol::{
-    BeaconRequest, CapacityAnswer, CapacityRequest, Context, Envelope, InspectionAnswer, InspectionRequest, LivenessAnswer,
-    LivenessRequest, OpenAnswer, OpenRequest, SampleRequest, WorkSize, beacon::RowAt, path,
+    BeaconRequest, Context, Envelope, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, SampleRequest,
+    beacon::RowAt, path,
 };
 use futures_util::StreamExt;
 use reqwest::StatusCode;
@@ -30,26 +30,6 @@ async fn the_committee_gets_metrics_of_this_very_host() {
     assert!(status == StatusCode::OK && info.contains(&host.operator.pubkey().to_string()), "{info}");
     assert_eq!(host.get("/live").await.0, StatusCode::OK);
     host.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_challenge_is_committed_to_and_opened() {
-    let host = ready_host(Setup::default()).await;
-    let size = WorkSize { rows: 37, inner: 50, columns: 20 };
-    let challenge = CapacityRequest { seed: [8; 32], size, deadline_ms: 5_000 };
-    let answer: CapacityAnswer = host.ask(path::CAPACITY, &challenge, 1, &host.checker).await;
-    let rows = vec![0, 17, 36];
-    let opened: OpenAnswer =
-        host.ask(path::OPEN, &OpenRequest { root: answer.root, rows: rows.clone() }, 2, &host.checker).await;
-    datagalax_gpu::challenge::verify(&[8; 32], &size, &answer.root, &rows, &opened.rows).unwrap();
-
-    let outside = sign(&OpenRequest { root: answer.root, rows: vec![37] }, 3, &host.checker);
-    assert_eq!(host.refusal(path::OPEN, outside.encode()).await.0, StatusCode::BAD_REQUEST);
-    let unknown = sign(&OpenRequest { root: [0; 32], rows: vec![1] }, 4, &host.checker);
-    assert_eq!(host.refusal(path::OPEN, unknown.encode()).await.0, StatusCode::NOT_FOUND);
-    let size = WorkSize { rows: u32::MAX, inner: u32::MAX, columns: 1 };
-    let huge = sign(&CapacityRequest { seed: [8; 32], size, deadline_ms: 1 }, 5, &host.checker);
-    assert_eq!(host.refusal(path::CAPACITY, huge.encode()).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -77,7 +57,7 @@ async fn whoever_has_no_say_is_refused_by_name() {
     assert!(text.contains("epoch 3, expected 4") || text.contains("as of a moment ago"), "{text}");
 
     // The right message at the wrong door.
-    let (status, text) = host.refusal(path::CAPACITY, good.encode()).await;
+    let (status, text) = host.refusal(path::BEACON, good.encode()).await;
     assert!(status == StatusCode::FORBIDDEN && text.contains("kind 1"), "{text}");
     // None of it was recorded against the honest key.
     assert_eq!(host.post(path::LIVENESS, good.encode()).await.0, StatusCode::OK);
@@ -183,14 +163,7 @@ async fn a_lessee_sees_metrics_and_nothing_else_and_a_former_one_nothing() {
 
     let beacon = BeaconRequest { slot: 1, workload: ask().workload, deadline_ms: 1 };
     let sample = SampleRequest { root: [0; 32], rows: vec![RowAt { device: 0, pass: 0, row: 0 }], walks: vec![] };
-    let size = WorkSize { rows: 1, inner: 1, columns: 1 };
-    let capacity = CapacityRequest { seed: [0; 32], size, deadline_ms: 1 };
-    let refused = [
-        (path::BEACON, sign(&beacon, 3, &user)),
-        (path::SAMPLE, sign(&sample, 4, &user)),
-        (path::CAPACITY, sign(&capacity, 5, &user)),
-        (path::OPEN, sign(&OpenRequest { root: [0; 32], rows: vec![0] }, 6, &user)),
-    ];
+    let refused = [(path::BEACON, sign(&beacon, 3, &user)), (path::SAMPLE, sign(&sample, 4, &user))];
     for (path, envelope) in refused {
         let (status, text) = host.refusal(path, envelope.encode()).await;
         assert!(status == StatusCode::FORBIDDEN && text.contains("metrics and inspections only"), "{path}: {status} {text}");
@@ -238,11 +211,23 @@ async fn a_flood_of_strangers_of_one_address_is_limited_before_anything_is_read(
 #[tokio::test]
 async fn stopping_lets_a_request_in_flight_finish() {
     let host = ready_host(Setup::default()).await;
-    let size = WorkSize { rows: 512, inner: 512, columns: 512 };
-    let request = sign(&CapacityRequest { seed: [8; 32], size, deadline_ms: 5_000 }, 1, &host.checker).encode();
-    let url = format!("{}{}", host.url, path::CAPACITY);
-    let asked = tokio::spawn(reqwest::Client::new().post(url).body(request).send());
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let body = sign(&LivenessRequest, 1, &host.checker).encode();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        path::LIVENESS,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(host.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It is being handled: the body is asked for.
+    let asked = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut answer = vec![0; asked.len()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, asked);
+    host.shutdown.request();
+    stream.write_all(&body).await.unwrap();
+    answer.clear();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     host.stop().await.unwrap();
-    assert_eq!(asked.await.unwrap().unwrap().status(), StatusCode::OK);
 }
