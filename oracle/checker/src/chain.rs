@@ -141,8 +141,11 @@ pub struct RevealWindow {
 pub struct ChainError {
     /// What and why, for people.
     pub message: String,
-    /// Whether trying again may help.
+    /// The chain said nothing: trouble on the way to it, worth trying again at once. Otherwise it refused, or the node did: one
+    /// that is behind refuses what the chain would take.
     pub transient: bool,
+    /// No node will ever take it, however far it is.
+    pub hopeless: bool,
 }
 
 /// A commitment to send.

@@ -32,8 +32,8 @@ use crate::{
     store::{BlockKey, EpochKey, RowFinish, SavedReport, Stage, Store},
 };
 
-/// How often refused transactions are tried again before the report is given up.
-const REFUSALS: u32 = 3;
+/// Longest pause before a refused transaction is tried again: a node that is behind refuses what another one takes.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Reveals sent at a time.
 const REVEALS: usize = 16;
 /// Pause between two looks at whether beacons are final.
@@ -102,11 +102,25 @@ struct State {
     settled: HashMap<(u64, Digest), Finality>,
     /// Reports that are not yet revealed or lost; the disk has them all.
     open: BTreeMap<Key, SavedReport>,
+    /// What of those was refused last.
+    refused: BTreeMap<Key, Refused>,
     /// The chain's clock when it was last read.
     now: i64,
 }
 
 type Key = (i64, u32, u32, u8);
+
+/// A refused transaction. It is tried again until its window is over: only the chain's clock ends a report.
+struct Refused {
+    message: String,
+    times: u32,
+    again: Instant,
+}
+
+/// How long to wait after so many refusals in a row: longer and longer, but well within the `left` of the window.
+fn refused_pause(times: u32, poll: Duration, left: Duration) -> Duration {
+    poll.saturating_mul(1 << times.min(16)).min(REFUSED_PAUSE).min(left / 4).max(poll)
+}
 
 fn key(report: &SavedReport) -> Key {
     (report.epoch_start, report.epoch, report.block, report.seat)
@@ -493,17 +507,15 @@ impl Daemon {
 
     /// Commits saved reports, again and again until they are on chain or the epoch is over.
     async fn commit(&self) {
-        let mut refusals: BTreeMap<Key, u32> = BTreeMap::new();
         loop {
             let saved: Vec<SavedReport> =
                 self.state().open.values().filter(|report| report.stage == Stage::Saved).cloned().collect();
-            refusals.retain(|of, _| saved.iter().any(|report| key(report) == *of));
             let epochs: BTreeSet<EpochKey> =
                 saved.iter().map(|report| EpochKey { start: report.epoch_start, number: report.epoch }).collect();
             for epoch in epochs {
                 let of_epoch = |report: &&SavedReport| (report.epoch_start, report.epoch) == (epoch.start, epoch.number);
                 let reports: Vec<&SavedReport> = saved.iter().filter(of_epoch).collect();
-                if let Err(error) = self.commit_epoch(epoch, &reports, &mut refusals).await {
+                if let Err(error) = self.commit_epoch(epoch, &reports).await {
                     tracing::warn!(epoch = epoch.number, %error, "cannot commit; trying again");
                 }
             }
@@ -511,12 +523,7 @@ impl Daemon {
         }
     }
 
-    async fn commit_epoch(
-        &self,
-        epoch: EpochKey,
-        reports: &[&SavedReport],
-        refusals: &mut BTreeMap<Key, u32>,
-    ) -> Result<(), ChainError> {
+    async fn commit_epoch(&self, epoch: EpochKey, reports: &[&SavedReport]) -> Result<(), ChainError> {
         let window = self.chain.reveal_window(epoch.number).await?;
         let left = window.opens.saturating_sub(window.now);
         // What did not land by then is for the reveal to find out.
@@ -527,6 +534,7 @@ impl Daemon {
         for report in reports {
             match self.chain.seat(report.at()).await? {
                 Some(seat) if seat.commitment == report.commitment => self.advance(report, Stage::Committed).await,
+                _ if self.rests(report) => {}
                 _ => due.push(*report),
             }
         }
@@ -550,19 +558,31 @@ impl Daemon {
                 Ok(()) => self.advance(report, Stage::Committed).await,
                 Err(error) => {
                     tracing::warn!(epoch = at.epoch, block = at.block, seat = at.seat, %error, "commit failed");
-                    let refused = refusals.entry(key(report)).or_default();
-                    *refused += u32::from(!error.transient);
-                    if *refused >= REFUSALS {
-                        self.advance(report, Stage::Lost(format!("commit refused: {error}"))).await;
-                    }
+                    self.refused(report, &error, left);
                 }
             }
         }
         Ok(())
     }
 
+    /// Whether a report waits after a refusal.
+    fn rests(&self, report: &SavedReport) -> bool {
+        self.state().refused.get(&key(report)).is_some_and(|refused| Instant::now() < refused.again)
+    }
+
+    /// Notes a refusal with `left` of the window. Trouble on the way to the chain is none: that is tried again at once.
+    fn refused(&self, report: &SavedReport, error: &ChainError, left: Duration) {
+        if error.transient {
+            return;
+        }
+        let state = &mut *self.state();
+        let times = state.refused.get(&key(report)).map_or(0, |refused| refused.times);
+        let again = Instant::now() + refused_pause(times, self.options.poll, left);
+        let refused = Refused { message: error.to_string(), times: times.saturating_add(1), again };
+        state.refused.insert(key(report), refused);
+    }
+
     async fn reveal(&self) {
-        let refusals: Mutex<BTreeMap<Key, u32>> = Mutex::default();
         loop {
             let open: Vec<SavedReport> = self.state().open.values().cloned().collect();
             // Read once an epoch and look: however many seats wait for their reveal.
@@ -574,28 +594,31 @@ impl Daemon {
                 }
             }
             let due = open.into_iter().filter_map(|report| Some((*windows.get(&report.epoch)?, report)));
-            stream::iter(due)
-                .for_each_concurrent(REVEALS, |(window, report)| self.reveal_step(report, window, &refusals))
-                .await;
+            stream::iter(due).for_each_concurrent(REVEALS, |(window, report)| self.reveal_step(report, window)).await;
             time::sleep(self.options.poll).await;
         }
     }
 
-    async fn reveal_step(&self, report: SavedReport, window: RevealWindow, refusals: &Mutex<BTreeMap<Key, u32>>) {
+    async fn reveal_step(&self, report: SavedReport, window: RevealWindow) {
+        if window.now < window.closes && self.rests(&report) {
+            return;
+        }
         let at = report.at();
         match self.reveal_one(&report, window).await {
             Ok(None) => {}
+            Ok(Some(Stage::Lost(reason))) => {
+                let refused = self.state().refused.get(&key(&report)).map(|refused| refused.message.clone());
+                let reason = refused.map_or(reason.clone(), |refused| format!("{reason}; refused last: {refused}"));
+                self.advance(&report, Stage::Lost(reason)).await;
+            }
             Ok(Some(stage)) => self.advance(&report, stage).await,
             Err(error) => {
                 tracing::warn!(epoch = at.epoch, block = at.block, seat = at.seat, %error, "reveal failed");
-                let refused = {
-                    let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                    let refused = refusals.entry(key(&report)).or_default();
-                    *refused += u32::from(!error.transient);
-                    *refused
-                };
-                if refused >= REFUSALS {
+                if error.hopeless {
                     self.advance(&report, Stage::Lost(format!("reveal refused: {error}"))).await;
+                } else {
+                    let left = window.closes.saturating_sub(window.now);
+                    self.refused(&report, &error, Duration::from_secs(u64::try_from(left).unwrap_or(0)));
                 }
             }
         }
@@ -652,6 +675,7 @@ impl Daemon {
         }
         self.metrics.reports.get_or_create(&counted).inc();
         report.stage = stage;
+        self.state().refused.remove(&key(of));
         // A stage that is not on disk is found out from the chain again after a restart.
         if let Err(error) = self.store.advance(report.clone()).await {
             tracing::warn!(%error, "a report's stage cannot be written");
@@ -723,5 +747,19 @@ impl Daemon {
             // At start the chain's clock is not known yet.
             time::sleep(if now > 0 { HOUSEKEEPING_EVERY } else { self.options.poll }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_transactions_are_tried_again_until_the_end_and_not_without_pause() {
+        let (poll, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        let pauses: Vec<u64> = (0..7).map(|times| refused_pause(times, poll, hour).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(refused_pause(u32::MAX, poll, Duration::from_secs(8)).as_secs(), 2, "more than once before the end");
+        assert_eq!(refused_pause(9, poll, Duration::ZERO), poll);
     }
 }

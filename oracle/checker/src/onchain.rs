@@ -12,6 +12,7 @@ use std::{
 use datagalax::{
     committee::positions,
     constants::NONE,
+    error::DatagalaxError,
     state::{Block, Checker, Container, Epoch, GpuClass},
 };
 use datagalax_client::{
@@ -108,15 +109,17 @@ impl OnChain {
 }
 
 fn read(error: ReadError) -> ChainError {
-    ChainError { transient: error.is_transient(), message: error.to_string() }
+    ChainError { transient: error.is_transient(), hopeless: false, message: error.to_string() }
 }
 
 fn sent(error: SendError) -> ChainError {
-    ChainError { transient: error.is_transient(), message: error.to_string() }
+    // A seat's commitment changes only by this operator's own hand, and was read just before.
+    let hopeless = error.is(DatagalaxError::CommitmentMismatch);
+    ChainError { transient: error.is_transient(), hopeless, message: error.to_string() }
 }
 
 fn slot_error(error: SlotError) -> ChainError {
-    ChainError { transient: error.is_transient(), message: error.to_string() }
+    ChainError { transient: error.is_transient(), hopeless: false, message: error.to_string() }
 }
 
 impl Chain for OnChain {
@@ -139,9 +142,11 @@ impl Chain for OnChain {
     fn epoch(&self) -> BoxFuture<'_, Result<EpochView, ChainError>> {
         async {
             let (network, now) = try_join!(async { self.reader.network().await.map_err(read) }, self.now())?;
-            let number = network
-                .epoch_at(now)
-                .map_err(|_| ChainError { message: "the first epoch has not begun".into(), transient: true })?;
+            let number = network.epoch_at(now).map_err(|_| ChainError {
+                message: "the first epoch has not begun".into(),
+                transient: true,
+                hopeless: false,
+            })?;
             let epoch = self.reader.find::<Epoch>(&addresses::epoch(number)).await.map_err(read)?;
             let (start, end) = network.bounds(number);
             let measure_until = end.saturating_sub(i64::from(network.grid_of(number).commit_lead));

@@ -229,14 +229,18 @@ async fn killed(step: &str, condition: impl Fn(&FakeChain, &Path) -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_revealed_is_given_up_and_said() {
-    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let silent = FakeChain::new(6, vec![(0, honest(0, 0).await.0)], &[(0, 1, 7)]);
     silent.refuse_commits.store(true, Ordering::SeqCst);
     let taken = FakeChain::new(6, vec![(0, honest(0, 0).await.0)], &[(0, 1, 7)]);
-    let running = [start(folders[0].path(), &silent, &[7]), start(folders[1].path(), &taken, &[7])];
+    let refused = FakeChain::new(6, vec![(0, honest(0, 0).await.0)], &[(0, 1, 7)]);
+    refused.behind[1].store(u32::MAX, Ordering::SeqCst);
+    let [one, two, three] = &folders;
+    let running = [start(one.path(), &silent, &[7]), start(two.path(), &taken, &[7]), start(three.path(), &refused, &[7])];
     taken.until("the commit", |chain| chain.commitment(0, 1) != [0; 32]).await;
     taken.seats.lock().unwrap().get_mut(&(0, 1)).unwrap().commitment = [9; 32];
     silent.until("the epoch's end", |chain| fake::now() > chain.end + 1).await;
+    refused.until("the end of reveals", |chain| fake::now() > chain.reveal_until + 1).await;
     for running in running {
         running.stop().await;
     }
@@ -246,7 +250,26 @@ async fn what_cannot_be_revealed_is_given_up_and_said() {
     };
     assert_eq!(lost(folders[0].path()).await, "its commitment did not land before the epoch's end");
     assert_eq!(lost(folders[1].path()).await, "another commitment is on chain: does a second process run?");
+    assert_eq!(
+        lost(folders[2].path()).await,
+        "the reveal window is over; refused last: OutsideRevealWindow",
+        "no refusal ends it before the chain's clock does"
+    );
     assert!(silent.values(0, 1).is_none() && taken.values(0, 1).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_a_node_that_is_behind_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = FakeChain::new(6, vec![(0, honest(0, 0).await.0)], &[(0, 1, 7)]);
+    // More than it used to take to give a report up; fewer than fit into the windows.
+    chain.behind[0].store(3, Ordering::SeqCst);
+    chain.behind[1].store(4, Ordering::SeqCst);
+    let running = start(folder.path(), &chain, &[7]);
+    chain.until("the reveal", |chain| chain.values(0, 1).is_some()).await;
+    assert_eq!(chain.behind.each_ref().map(|left| left.load(Ordering::SeqCst)), [0, 0]);
+    running.stop().await;
+    assert_eq!(reports(folder.path()).await[0].stage, Stage::Revealed);
 }
 
 #[tokio::test]

@@ -88,6 +88,8 @@ pub struct FakeChain {
     pub refuse_commits: AtomicBool,
     /// The same of reveals.
     pub refuse_reveals: AtomicBool,
+    /// So many commits, and so many reveals, are refused by a node that is behind.
+    pub behind: [AtomicU32; 2],
     /// Commits land, but the answer gets lost.
     pub lose_answers: AtomicBool,
     /// Slots seen last, for each new run of a checker from the newest on.
@@ -123,6 +125,7 @@ impl FakeChain {
             reveals: AtomicU32::new(0),
             refuse_commits: AtomicBool::new(false),
             refuse_reveals: AtomicBool::new(false),
+            behind: [AtomicU32::new(0), AtomicU32::new(0)],
             lose_answers: AtomicBool::new(false),
             seen: AtomicU64::new(FIRST_SLOT),
             pay: AtomicU64::new(0),
@@ -178,6 +181,9 @@ impl FakeChain {
         if self.refuse_commits.load(Ordering::SeqCst) {
             return Err(lost());
         }
+        if self.is_behind(0) {
+            return Err(refused("NotSeated"));
+        }
         if now() >= self.end {
             return Err(refused("OutsideCommitWindow"));
         }
@@ -189,12 +195,17 @@ impl FakeChain {
         if self.lose_answers.swap(false, Ordering::SeqCst) { Err(lost()) } else { Ok(()) }
     }
 
+    fn is_behind(&self, what: usize) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.behind[what].fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
+
     fn reveal_one(&self, at: SeatRef, report: Reveal<'_>) -> Result<(), ChainError> {
         if self.refuse_reveals.load(Ordering::SeqCst) {
             return Err(lost());
         }
         let time = now();
-        if time < self.end || time >= self.reveal_until {
+        if self.is_behind(1) || time < self.end || time >= self.reveal_until {
             return Err(refused("OutsideRevealWindow"));
         }
         let mut seats = self.seats.lock().unwrap();
@@ -223,11 +234,11 @@ impl FakeChain {
 const MODULUS: NonZeroU64 = NonZeroU64::new(6).unwrap();
 
 fn refused(message: &str) -> ChainError {
-    ChainError { message: message.into(), transient: false }
+    ChainError { message: message.into(), transient: false, hopeless: message == "CommitmentMismatch" }
 }
 
 fn lost() -> ChainError {
-    ChainError { message: "no answer from the node".into(), transient: true }
+    ChainError { message: "no answer from the node".into(), transient: true, hopeless: false }
 }
 
 impl Chain for FakeChain {
