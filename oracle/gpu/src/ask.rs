@@ -202,7 +202,7 @@ mod tests {
         fn what_is_asked_is_always_sound(vram: u64, reference: u64, gpus: u8, leased: bool) {
             if let Ok(ask) = Ask::of(&class(vram, reference), gpus, leased) {
                 prop_assert!(ask.workload.check().is_ok());
-                prop_assert!((1..=datagalax_protocol::capacity::MAX_DEADLINE_MS).contains(&ask.schedule.deadline_ms()));
+                prop_assert!((1..=datagalax_protocol::beacon::MAX_DEADLINE_MS).contains(&ask.schedule.deadline_ms()));
                 prop_assert_eq!(Ask::of(&class(vram, reference), gpus, leased), Ok(ask), "the same for everybody");
             }
         }

@@ -47,15 +47,6 @@ pub(crate) fn row_digest(a_seed: &Digest, size: &WorkSize, index: u32, values: &
     hasher.finalize().into()
 }
 
-/// The digests of the rows from `first` on; the products are forgotten, a panel at a time.
-pub(crate) fn digests(isa: Isa, seed: &Digest, size: &WorkSize, columns: &Rows, first: u32, out: &mut [Digest]) {
-    let mut values = vec![0; PANEL.min(out.len()) * size.columns as usize];
-    for (out, first) in out.chunks_mut(PANEL).zip((first..).step_by(PANEL)) {
-        let values = &mut values[..out.len() * size.columns as usize];
-        fill(isa, seed, size, columns, first, values, out);
-    }
-}
-
 /// The products of rows `first..first + values.len() / columns` in `values`, and their digests.
 pub(crate) fn fill(
     isa: Isa,
@@ -81,15 +72,9 @@ pub(crate) fn fill(
     }
 }
 
-/// The digests of some rows, as a verifier computes them: the right matrix passes by once, a few columns at a time, whatever
-/// its size. Memory: `4 x columns` bytes per row asked for.
-pub(crate) fn digests_of(isa: Isa, a_seed: &Digest, b_seed: &Digest, size: &WorkSize, rows: &[u32]) -> Vec<Digest> {
-    let asked: Vec<_> = rows.iter().map(|row| (*a_seed, *row)).collect();
-    digests_of_many(isa, &asked, b_seed, size)
-}
-
-/// As [`digests_of`], each row of a left matrix of its own.
-pub(crate) fn digests_of_many(isa: Isa, asked: &[(Digest, u32)], b_seed: &Digest, size: &WorkSize) -> Vec<Digest> {
+/// The digests of some rows, each of a left matrix of its own, as a verifier computes them: the right matrix passes by once,
+/// a few columns at a time, whatever its size. Memory: `inner + 4 x columns` bytes per row asked for.
+pub(crate) fn digests_of(isa: Isa, asked: &[(Digest, u32)], b_seed: &Digest, size: &WorkSize) -> Vec<Digest> {
     let (inner, width) = (size.inner as usize, size.columns as usize);
     let mut a = Rows::new(inner, asked.len());
     for (i, (seed, row)) in asked.iter().enumerate() {

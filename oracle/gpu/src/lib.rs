@@ -8,7 +8,6 @@
 //! - [`beacon`] says which slots challenge everybody, with what, and what an epoch's answers come to.
 //! - [`capacity`] is that challenge on all devices of a host at once: planning it, computing it, opening and verifying it.
 //! - [`backend`] are the devices it runs on; all give the same bits.
-//! - [`challenge`] is the single product that a checker can ask for at any time.
 //! - [`score`] turns measured work into percent of a class's reference; [`mod@bench`] measures this machine and says which class
 //!   it fits and what that would earn.
 //! - [`location`] says where a host can be, by the time that light takes.
@@ -19,7 +18,6 @@ pub mod backend;
 pub mod beacon;
 pub mod bench;
 pub mod capacity;
-pub mod challenge;
 pub mod fingerprint;
 mod kernel;
 pub mod location;
@@ -31,7 +29,6 @@ mod simd;
 pub mod uniqueness;
 
 pub use backend::{Backend, BackendError};
-pub use challenge::{Bounds, ChallengeError, OpenError, Product};
 pub use fingerprint::{FingerprintError, Hardware};
 pub use probe::{HostProbe, Probe, ProbeError, RecordedProbe, Settings};
 pub use simd::Isa;

@@ -54,6 +54,47 @@ fn the_root_is_the_committed_one() {
 }
 
 #[test]
+fn the_digests_of_the_rows_are_the_committed_ones() {
+    let size = WorkSize { rows: 3, inner: 11, columns: 5 };
+    let reference: Box<dyn Backend> = Box::<Reference>::default();
+    let processors =
+        Isa::supported().into_iter().map(|isa| Box::new(Cpu::with_isa(isa, NonZeroUsize::MIN)) as Box<dyn Backend>);
+    for mut device in processors.chain([reference]) {
+        device.load(&[42; 32], &size).unwrap();
+        assert_eq!(
+            device.multiply(&[42; 32]).unwrap().iter().map(hex::encode).collect::<Vec<_>>(),
+            [
+                "7aeea70b5b19b9afee3a14e86c051cfa43adec18cac7a85d4a204f6c56ac5e2e",
+                "1cfa424655f689909ae8cd214e662c0a43afe061a7722a34bc07945811da4804",
+                "f889e9f2cb0643d6165ef757c946325060963676b444bcfbac3ba8c44da3a8f0"
+            ],
+            "{}",
+            device.describe()
+        );
+    }
+}
+
+#[test]
+fn what_a_stranger_asks_is_bounded_before_anything_is_allocated() {
+    let go = |size, limits: &Limits| {
+        let workload = Workload { size, passes: MAX_PASSES, walkers: 0, steps: 0, devices: 1 };
+        let mut devices = processors(&workload, Isa::Portable, 1);
+        let off = AtomicBool::new(false);
+        capacity::prove(&[0; 32], &workload, &mut devices, limits, NonZeroUsize::MIN, &off).unwrap_err()
+    };
+    let huge = WorkSize { rows: u32::MAX, inner: u32::MAX, columns: u32::MAX };
+    let refused = PlanError::TooMuchWork { asked: u64::MAX, allowed: Limits::CPU.operations };
+    assert_eq!(go(huge, &Limits::CPU), ProveError::Plan(refused));
+    // The sums themselves must not wrap around to something small.
+    let any_work = Limits { operations: u64::MAX, ..Limits::CPU };
+    assert!(matches!(go(huge, &any_work), ProveError::Plan(PlanError::TooMuchDeviceMemory { .. })));
+    let wide = WorkSize { rows: 1, inner: 1 << 14, columns: 1 << 14 };
+    assert!(matches!(go(wide, &Limits::CPU), ProveError::Plan(PlanError::TooMuchDeviceMemory { .. })));
+    let tall = WorkSize { rows: 1 << 20, inner: 1, columns: 1 };
+    assert!(matches!(go(tall, &Limits::CPU), ProveError::Plan(PlanError::TooMuchHostMemory { .. })));
+}
+
+#[test]
 fn the_cpu_workload_passes_and_is_opened() {
     let workload = Demand::cpu(2).unwrap();
     let proof = prove(&[9; 32], &workload, &mut processors(&workload, Isa::detect(), 2));

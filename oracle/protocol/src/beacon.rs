@@ -14,12 +14,13 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 
 use crate::{
-    Digest, Envelope, OpenedRow, WorkSize,
-    capacity::MAX_DEADLINE_MS,
+    Digest, Envelope,
     envelope::{Domain, Malformed, Payload},
     merkle::MAX_PROOF,
 };
 
+/// Longest deadline that a request may give, in milliseconds.
+pub const MAX_DEADLINE_MS: u32 = 120_000;
 /// Most devices of one host; the same as `liveness::MAX_GPUS`.
 pub const MAX_DEVICES: u16 = 64;
 /// Most passes of a workload.
@@ -34,6 +35,24 @@ pub const MAX_SAMPLED_ROWS: usize = 32;
 pub const MAX_SAMPLED_WALKS: usize = 8;
 /// Most devices that one sample may touch. With the other bounds it keeps every answer under `envelope::MAX_MESSAGE`.
 pub const MAX_SAMPLED_DEVICES: usize = 8;
+
+/// Dimensions of a product: A is `rows x inner`, B is `inner x columns`, both int8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct WorkSize {
+    /// Rows of A and of the product, at least 1.
+    pub rows: u32,
+    /// Columns of A and rows of B, at least 1.
+    pub inner: u32,
+    /// Columns of B and of the product, at least 1.
+    pub columns: u32,
+}
+
+impl WorkSize {
+    /// Operations of the product, a multiplication and an addition counted as two; saturates at `u64::MAX`.
+    pub const fn operations(&self) -> u64 {
+        2u64.saturating_mul(self.rows as u64).saturating_mul(self.inner as u64).saturating_mul(self.columns as u64)
+    }
+}
 
 /// How much a beacon asks of a host. Every seat derives the same from the container's class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
@@ -199,6 +218,18 @@ pub struct OpenedWalk {
     /// Its state after the last step; the Merkle leaf is its eight bytes.
     pub state: u64,
     /// Siblings from the leaf to the walk root, at most [`MAX_PROOF`].
+    pub proof: Vec<Digest>,
+}
+
+/// A row of a product under a Merkle root. The row itself is not sent: the checker computes it anyway, and a signed digest
+/// that differs from the true one is all that a case needs.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OpenedRow {
+    /// Which row.
+    pub index: u32,
+    /// Digest of its values, the Merkle leaf.
+    pub digest: Digest,
+    /// Siblings from the leaf to the root, at most [`MAX_PROOF`].
     pub proof: Vec<Digest>,
 }
 

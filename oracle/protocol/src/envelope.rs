@@ -32,14 +32,8 @@ pub enum Domain {
     LivenessRequest = 1,
     /// [`crate::LivenessAnswer`]
     LivenessAnswer = 2,
-    /// [`crate::CapacityRequest`]
-    CapacityRequest = 3,
-    /// [`crate::CapacityAnswer`]
-    CapacityAnswer = 4,
-    /// [`crate::OpenRequest`]
-    OpenRequest = 5,
-    /// [`crate::OpenAnswer`]
-    OpenAnswer = 6,
+    // 3 to 6 were the challenge of one product, before beacons. They are never given to another kind, so that what was signed
+    // under them cannot be taken for it.
     /// [`crate::BeaconRequest`]
     BeaconRequest = 7,
     /// [`crate::BeaconAnswer`]

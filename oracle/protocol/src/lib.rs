@@ -9,8 +9,6 @@
 //! | request | answer | path |
 //! |---|---|---|
 //! | [`LivenessRequest`] | [`LivenessAnswer`] | [`path::LIVENESS`] |
-//! | [`CapacityRequest`] | [`CapacityAnswer`] | [`path::CAPACITY`] |
-//! | [`OpenRequest`] | [`OpenAnswer`] | [`path::OPEN`] |
 //! | [`BeaconRequest`] | [`BeaconAnswer`] | [`path::BEACON`] |
 //! | [`SampleRequest`] | [`SampleAnswer`] | [`path::SAMPLE`] |
 //! | [`InspectionRequest`] | [`InspectionAnswer`] | [`path::INSPECTION`] |
@@ -21,7 +19,6 @@
 //! The rows to open are chosen after the root was signed, so nobody can prepare only those.
 
 pub mod beacon;
-pub mod capacity;
 pub mod envelope;
 pub mod evidence;
 pub mod inspection;
@@ -31,8 +28,7 @@ pub mod reachable;
 pub mod relay;
 pub mod report;
 
-pub use beacon::{BeaconAnswer, BeaconRequest, DeviceOpening, SampleAnswer, SampleRequest, Workload};
-pub use capacity::{CapacityAnswer, CapacityRequest, OpenAnswer, OpenRequest, OpenedRow, WorkSize};
+pub use beacon::{BeaconAnswer, BeaconRequest, DeviceOpening, OpenedRow, SampleAnswer, SampleRequest, WorkSize, Workload};
 pub use envelope::{Context, Domain, Envelope, Expected, Malformed, Nonce, Payload, Refusal};
 pub use evidence::RowEvidence;
 pub use inspection::{GpuDetails, Inspection, InspectionAnswer, InspectionRequest};
@@ -45,10 +41,6 @@ pub use report::{ReportValues, RowVote};
 pub mod path {
     /// Takes a [`crate::LivenessRequest`], answers a [`crate::LivenessAnswer`].
     pub const LIVENESS: &str = "/v1/liveness";
-    /// Takes a [`crate::CapacityRequest`], answers a [`crate::CapacityAnswer`].
-    pub const CAPACITY: &str = "/v1/capacity";
-    /// Takes an [`crate::OpenRequest`], answers an [`crate::OpenAnswer`].
-    pub const OPEN: &str = "/v1/capacity/open";
     /// Takes a [`crate::BeaconRequest`], answers a [`crate::BeaconAnswer`].
     pub const BEACON: &str = "/v1/beacon";
     /// Takes a [`crate::SampleRequest`], answers a [`crate::SampleAnswer`].

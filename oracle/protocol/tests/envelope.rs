@@ -1,8 +1,8 @@
 //! Signing and refusing, one refusal at a time.
 
 use datagalax_protocol::{
-    Context, Envelope, Expected, LivenessRequest, Malformed, OpenRequest, Refusal,
-    capacity::MAX_OPENED,
+    Context, Envelope, Expected, LivenessRequest, Malformed, Refusal, SampleRequest,
+    beacon::{MAX_SAMPLED_ROWS, RowAt, WalkAt},
     envelope::{MAX_AGE, MAX_AHEAD, MAX_MESSAGE, SignError},
 };
 use proptest::prelude::*;
@@ -20,25 +20,29 @@ fn context() -> Context {
     Context { genesis_hash: [1; 32], program: Pubkey::from([2; 32]), subject: Pubkey::from([3; 32]), epoch: 4 }
 }
 
-fn open_request() -> OpenRequest {
-    OpenRequest { root: [9; 32], rows: vec![1, 5] }
+fn sample_request() -> SampleRequest {
+    SampleRequest { root: [9; 32], rows: rows([1, 5]), walks: vec![WalkAt { device: 0, walker: 3 }] }
+}
+
+fn rows(rows: impl IntoIterator<Item = u32>) -> Vec<RowAt> {
+    rows.into_iter().map(|row| RowAt { device: 0, pass: 0, row }).collect()
 }
 
 fn sealed() -> Envelope {
-    Envelope::sign(&context(), &open_request(), [5; 16], NOW, &key()).unwrap()
+    Envelope::sign(&context(), &sample_request(), [5; 16], NOW, &key()).unwrap()
 }
 
-fn check(envelope: &Envelope, context: Context, now: i64, nonce: Option<[u8; 16]>) -> Result<OpenRequest, Refusal> {
+fn check(envelope: &Envelope, context: Context, now: i64, nonce: Option<[u8; 16]>) -> Result<SampleRequest, Refusal> {
     envelope.verify(&Expected { context, nonce, signers: &[Pubkey::from([8; 32]), key().pubkey()], now })
 }
 
 #[test]
 fn what_was_signed_is_read_back() {
     let envelope = Envelope::decode(&sealed().encode()).unwrap();
-    assert_eq!(check(&envelope, context(), NOW, None), Ok(open_request()));
-    assert_eq!(check(&envelope, context(), NOW, Some([5; 16])), Ok(open_request()));
-    assert_eq!(check(&envelope, context(), NOW + i64::from(MAX_AGE), None), Ok(open_request()));
-    assert_eq!(check(&envelope, context(), NOW - i64::from(MAX_AHEAD), None), Ok(open_request()));
+    assert_eq!(check(&envelope, context(), NOW, None), Ok(sample_request()));
+    assert_eq!(check(&envelope, context(), NOW, Some([5; 16])), Ok(sample_request()));
+    assert_eq!(check(&envelope, context(), NOW + i64::from(MAX_AGE), None), Ok(sample_request()));
+    assert_eq!(check(&envelope, context(), NOW - i64::from(MAX_AHEAD), None), Ok(sample_request()));
 }
 
 #[test]
@@ -54,9 +58,9 @@ fn every_mismatch_has_its_own_name() {
     assert_eq!(check(&e, c, NOW + 31, None), Err(Refusal::TooOld(31)));
     assert_eq!(check(&e, c, NOW - 31, None), Err(Refusal::TooNew(31)));
     let stranger = Expected { context: c, nonce: None, signers: &[Pubkey::default()], now: NOW };
-    assert_eq!(e.verify::<OpenRequest>(&stranger), Err(Refusal::WrongKey(key().pubkey())));
+    assert_eq!(e.verify::<SampleRequest>(&stranger), Err(Refusal::WrongKey(key().pubkey())));
     let domain = e.verify::<LivenessRequest>(&Expected { signers: &[key().pubkey()], ..stranger });
-    assert!(matches!(domain, Err(Refusal::WrongDomain { found: 5, .. })), "{domain:?}");
+    assert!(matches!(domain, Err(Refusal::WrongDomain { found: 9, .. })), "{domain:?}");
     let version = Envelope { version: 2, ..e };
     assert_eq!(check(&version, c, NOW, None), Err(Refusal::Malformed(Malformed::Version(2))));
 }
@@ -64,7 +68,7 @@ fn every_mismatch_has_its_own_name() {
 #[test]
 fn clocks_at_the_ends_of_time_do_not_overflow() {
     for (issued_at, now) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (i64::MIN, 0), (0, i64::MIN)] {
-        let e = Envelope::sign(&context(), &open_request(), [5; 16], issued_at, &key()).unwrap();
+        let e = Envelope::sign(&context(), &sample_request(), [5; 16], issued_at, &key()).unwrap();
         let result = check(&e, context(), now, None);
         assert!(matches!(result, Err(Refusal::TooOld(_) | Refusal::TooNew(_))), "{result:?}");
     }
@@ -87,8 +91,8 @@ fn bytes_that_are_no_message_are_refused() {
 
 #[test]
 fn payloads_out_of_range_are_neither_signed_nor_accepted() {
-    for rows in [vec![], vec![2, 1], vec![1, 1], (0..=MAX_OPENED as u32).collect()] {
-        let bad = OpenRequest { root: [0; 32], rows };
+    for bad in [rows([]), rows([2, 1]), rows([1, 1]), rows(0..=MAX_SAMPLED_ROWS as u32)] {
+        let bad = SampleRequest { rows: bad, ..sample_request() };
         let signed = Envelope::sign(&context(), &bad, [0; 16], NOW, &key());
         assert!(matches!(signed, Err(SignError::Malformed(Malformed::OutOfRange("rows")))), "{signed:?}");
         // A sender that does not check.

@@ -3,10 +3,9 @@
 //! A change of any of them is a change of the protocol and needs another version.
 
 use datagalax_protocol::{
-    BeaconAnswer, BeaconRequest, CapacityAnswer, CapacityRequest, Context, DeviceOpening, Envelope, GpuDetails, GpuMetrics,
-    HostMetrics, Inspection, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenAnswer,
-    OpenRequest, OpenedRow, Payload, ReachableAnswer, ReachableRequest, RelayHello, SampleAnswer, SampleRequest, WorkSize,
-    Workload,
+    BeaconAnswer, BeaconRequest, Context, DeviceOpening, Envelope, GpuDetails, GpuMetrics, HostMetrics, Inspection,
+    InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenedRow, Payload, ReachableAnswer,
+    ReachableRequest, RelayHello, SampleAnswer, SampleRequest, WorkSize, Workload,
     beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
     inspection::{GpuProcess, Interface, Virtualisation, Xid},
     merkle::Tree,
@@ -109,10 +108,6 @@ fn vectors() -> Value {
         "messages": [
             vector("LivenessRequest", &LivenessRequest),
             vector("LivenessAnswer", &LivenessAnswer { request: [0xab; 32], metrics: metrics() }),
-            vector("CapacityRequest", &CapacityRequest { seed: [6; 32], size, deadline_ms: 5_000 }),
-            vector("CapacityAnswer", &CapacityAnswer { request: [0xab; 32], root: [9; 32], elapsed_us: 1_234 }),
-            vector("OpenRequest", &OpenRequest { root: [9; 32], rows: vec![1, 200] }),
-            vector("OpenAnswer", &OpenAnswer { request: [0xab; 32], rows: vec![opened.clone()] }),
             vector("BeaconRequest", &BeaconRequest { slot: 1_000, workload, deadline_ms: 13_000 }),
             vector("BeaconAnswer", &beacon),
             vector("SampleRequest", &sample),

@@ -1,12 +1,18 @@
 //! This machine as a container: what it is, and what it can do.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Instant};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
-use datagalax_gpu::{Bounds, HostProbe, Probe, Product, Settings, challenge::CPU_SIZE};
+use datagalax_gpu::{
+    HostProbe, Probe, Settings,
+    ask::CPU_PASSES,
+    backend::{Backend, Cpu},
+    bench,
+    capacity::{Demand, Limits},
+};
 use datagalax_protocol::liveness::Metrics;
 
-/// Products computed to take the fastest of.
+/// Challenges computed to take the fastest of.
 const ROUNDS: u8 = 5;
 
 /// What the probe says of this machine.
@@ -17,24 +23,23 @@ pub struct Hardware {
     pub class: String,
     /// All that was read.
     pub metrics: Metrics,
-    /// Operations a second of the CPU challenge on one thread.
+    /// Operations a second of a whole challenge of the class `cpu` on one thread.
     pub throughput: u64,
 }
 
 impl Hardware {
-    /// Reads this machine and times the capacity challenge on it.
+    /// Reads this machine and times on it what a beacon asks of the class `cpu`.
     ///
     /// # Errors
-    /// The probe cannot read the machine.
+    /// The probe cannot read the machine, or it computes wrongly.
     pub fn measure(now: i64, machine_id: Option<PathBuf>) -> Result<Self> {
         let probe = HostProbe::open(Settings { agent_version: env!("CARGO_PKG_VERSION").into(), gpus: true, machine_id })?;
+        let workload = Demand::cpu(CPU_PASSES)?;
+        let mut devices: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new(NonZeroUsize::MIN))];
         let mut throughput = 0;
-        for round in 0..ROUNDS {
-            let start = Instant::now();
-            Product::compute(&[round; 32], &CPU_SIZE, NonZeroUsize::MIN, &Bounds::default())?;
-            let nanos = start.elapsed().as_nanos().max(1);
-            let rate = u128::from(CPU_SIZE.operations()) * 1_000_000_000 / nanos;
-            throughput = throughput.max(u64::try_from(rate).unwrap_or(u64::MAX));
+        for _ in 0..ROUNDS {
+            let figures = bench::run(&mut devices, false, &workload, &Limits::CPU, NonZeroUsize::MIN)?;
+            throughput = throughput.max(figures.throughput);
         }
         Ok(Self {
             fingerprint: probe.fingerprint(),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use datagalax_protocol::{Malformed, WorkSize, Workload, beacon::MAX_PASSES, capacity::MAX_DEADLINE_MS};
+use datagalax_protocol::{
+    Malformed, WorkSize, Workload,
+    beacon::{MAX_DEADLINE_MS, MAX_PASSES},
+};
 use thiserror::Error;
 
 use crate::backend::{filled_memory, working_memory};
@@ -20,6 +23,9 @@ pub(crate) const PANEL: u64 = 1 << 13;
 const WALKERS: u32 = 1 << 20;
 /// Steps of each.
 const STEPS: u32 = 1 << 14;
+
+/// The product of the class `cpu`: 2^28 operations, some milliseconds of one core.
+const CPU_SIZE: WorkSize = WorkSize { rows: 512, inner: 512, columns: 512 };
 
 /// What a beacon demands of a container, from its class on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +120,13 @@ impl Demand {
         Ok(workload)
     }
 
-    /// The workload of the class `cpu`, the same on every machine: `passes` products of [`crate::challenge::CPU_SIZE`] in one
-    /// MiB. The class proves that the chain of checking works on a machine without GPU, not what such a machine is worth.
+    /// The workload of the class `cpu`, the same on every machine: `passes` products of 512 x 512 x 512 in one MiB. The
+    /// class proves that the chain of checking works on a machine without GPU, not what such a machine is worth.
     ///
     /// # Errors
     /// Too many passes.
     pub fn cpu(passes: u16) -> Result<Workload, PlanError> {
-        let workload = Workload { size: crate::challenge::CPU_SIZE, passes, walkers: 1 << 8, steps: 1 << 8, devices: 1 };
+        let workload = Workload { size: CPU_SIZE, passes, walkers: 1 << 8, steps: 1 << 8, devices: 1 };
         workload.check()?;
         Ok(workload)
     }
