@@ -43,7 +43,10 @@ impl Sink for Kept {
 }
 
 fn measurer(concurrency: usize, policy: Policy) -> Arc<Measurer> {
-    let timeout = Duration::from_millis(1_000);
+    patient(concurrency, policy, Duration::from_millis(1_000))
+}
+
+fn patient(concurrency: usize, policy: Policy, timeout: Duration) -> Arc<Measurer> {
     let limits = Limits { timeout, spread: Spread { rows: 6, walks: 2 }, policy, ..Limits::default() };
     let prober = Prober::new(Arc::new(Keypair::new()), limits, Metrics::unregistered()).unwrap();
     let plan = Plan { probes: PROBES, concurrency, ..Plan::default() };
@@ -60,12 +63,22 @@ async fn measure_with(
     again: Option<Vec<Target>>,
     beacon: Beacon,
 ) -> (Vec<RowState>, Vec<Record>) {
+    measure_for(Duration::from_millis(4_500), measurer, targets, again, beacon).await
+}
+
+async fn measure_for(
+    length: Duration,
+    measurer: Arc<Measurer>,
+    targets: Vec<Target>,
+    again: Option<Vec<Target>>,
+    beacon: Beacon,
+) -> (Vec<RowState>, Vec<Record>) {
     let begun = Instant::now();
     let place = BlockKey { epoch: EpochKey { start: 0, number: EPOCH }, block: 0 };
     let round = Round { cluster: CLUSTER, place };
     let (kept, progress) = (Arc::new(Kept::default()), Progress::new(targets, Vec::new()));
     let sink: Arc<dyn Sink> = kept.clone();
-    let until = begun + Duration::from_millis(4_500);
+    let until = begun + length;
     let reread: Reread = Arc::new(move || {
         let again = again.clone();
         async move { again }.boxed()
@@ -74,7 +87,7 @@ async fn measure_with(
         measurer.probe(round, &progress, &sink, until),
         measurer.beacon(round, &progress, beacon, reread, &sink, until)
     );
-    assert!(begun.elapsed() < Duration::from_millis(8_000), "measuring ends in time: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < length * 2, "measuring ends in time: {:?}", begun.elapsed());
     let records = std::mem::take(&mut *kept.0.lock().unwrap());
     (progress.states(), records)
 }
@@ -171,13 +184,17 @@ async fn every_fault_is_caught_and_costs_only_its_own_row() {
         let row = next(&targets);
         targets.push(Target { row, endpoint: endpoint.into(), ..targets[0].clone() });
     }
-    let (states, records) = measure(targets.clone()).await;
+    // So many at once on a busy machine: whoever answers must have time for it, or it is the machine that is measured.
+    let patience = Duration::from_secs(4);
+    for schedule in targets.iter_mut().filter_map(|target| Some(&mut target.ask.as_mut()?.schedule)) {
+        (schedule.allowance, schedule.deadline) = (patience, patience);
+    }
+    // A place for every question, so that those who keep theirs for long do not hold up the others.
+    let measurer = patient(targets.len() * (PROBES + 1), Policy::Private, patience);
+    let now = beacon(Some(Instant::now()), true);
+    let (states, records) = measure_for(patience * 2, measurer, targets.clone(), None, now).await;
     for (state, (fault, expected)) in states.iter().zip(expected) {
-        let (availability, ..) = expected;
-        let found = vote(state).unwrap();
-        assert_eq!((found.1, found.2, found.3), (expected.1, expected.2, expected.3), "{fault:?}: {:?}", state.trouble);
-        // So many at once on a busy machine: one probe of six may come too late for no fault of the agent's.
-        assert!(found.0 <= availability && found.0 + 17 >= availability, "{fault:?}: {found:?}, {:?}", state.trouble);
+        assert_eq!(vote(state), Some(expected), "{fault:?}: {:?}", state.trouble);
         assert!(state.trouble.is_some() || fault == Fault::None, "{fault:?}");
     }
     for (state, target) in states[faults..].iter().zip(&targets[faults..]) {
