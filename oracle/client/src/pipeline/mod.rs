@@ -278,8 +278,13 @@ impl Inner {
 
     /// The outcome of an action that is just this and whose outcome was lost sight of, when there is one and it landed.
     async fn adopt(&self, label: &str, instructions: &[Instruction]) -> Result<Option<Landed>, SendError> {
-        if let Some(open) = self.unresolved.open_that_does(instructions) {
-            let signature = open.pending.signature();
+        while let Some(open) = self.unresolved.open_that_does(instructions) {
+            let signature = open.signature();
+            let _turn = open.turn.lock().await;
+            // Whoever had the turn before may have found it out.
+            if !self.unresolved.is_open(&signature) {
+                continue;
+            }
             match self.settle(&open.pending).await {
                 Settled::Unknown { reason } => {
                     return Err(SendError::Unknown { label: label.to_owned(), signature, reason });

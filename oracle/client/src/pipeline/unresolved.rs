@@ -29,18 +29,28 @@ pub(super) struct Open {
     units: u64,
     /// That it landed, and when that was found out.
     landed: Option<(Landed, Instant)>,
+    /// Held by the one who looks for the outcome. Two who did would not hear of each other's verdict: one would go on sending what
+    /// the other has found expired and somebody has signed anew.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Open {
     /// The actions that share a transaction.
     pub fn parts(pending: &Pending, parts: &[&[Instruction]], fee: u64, units: u64) -> Vec<Self> {
         let fee = fee / (parts.len().max(1) as u64);
-        let part =
-            |part: &&[Instruction]| Self { pending: pending.clone(), instructions: part.to_vec(), fee, units, landed: None };
+        let turn = Arc::default();
+        let part = |part: &&[Instruction]| Self {
+            pending: pending.clone(),
+            instructions: part.to_vec(),
+            fee,
+            units,
+            landed: None,
+            turn: Arc::clone(&turn),
+        };
         parts.iter().map(part).collect()
     }
 
-    fn signature(&self) -> Signature {
+    pub fn signature(&self) -> Signature {
         self.pending.signature()
     }
 }
@@ -70,6 +80,11 @@ impl Unresolved {
     pub fn open_that_does(&self, instructions: &[Instruction]) -> Option<Open> {
         let state = self.state();
         state.all.iter().find(|open| open.landed.is_none() && open.instructions == instructions).cloned()
+    }
+
+    /// Whether the outcome of this transaction is still not known.
+    pub fn is_open(&self, signature: &Signature) -> bool {
+        self.state().all.iter().any(|open| open.landed.is_none() && open.signature() == *signature)
     }
 
     /// One that did just this, lately: it is given once.
@@ -142,6 +157,10 @@ fn hand_over(inner: &Arc<Inner>, open: Vec<Open>) {
                 sleep(pause).await;
                 let Some(inner) = weak.upgrade() else { return };
                 let Some(open) = inner.unresolved.first() else { return };
+                let _turn = open.turn.lock().await;
+                if !inner.unresolved.is_open(&open.signature()) {
+                    continue;
+                }
                 match inner.settle(&open.pending).await {
                     Settled::Unknown { .. } => {
                         inner.unresolved.turn();
