@@ -1,12 +1,9 @@
 //! Asking a container's agent as a checker does: signed questions, verified answers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use datagalax_client::Address;
+use datagalax_client::{Address, clock::unix_now};
 use datagalax_protocol::{
     BeaconAnswer, Context, Digest, Envelope, Expected, InspectionAnswer, LivenessAnswer, Payload, ReachableAnswer, Refusal,
     SampleAnswer, envelope::MAX_MESSAGE, path,
@@ -115,12 +112,6 @@ pub fn url(endpoint: &str, path: &str) -> Result<String> {
         "{endpoint:?} is no URL of an agent: it is http or https with host, port and perhaps a path"
     );
     Ok(format!("{}{path}", parsed.as_str().trim_end_matches('/')))
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use datagalax_client::clock::unix_now;
 use datagalax_gpu::{
     Probe, ProbeError,
     ask::Ask,
@@ -43,7 +44,7 @@ use crate::{
     offer::{Keeper, Wanted},
     retry::Retry,
     selfcheck,
-    server::{Agent, PROBING, WAITING, router, unix_now},
+    server::{Agent, PROBING, WAITING, router},
     state::{StateDir, StateError},
 };
 

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use axum::{
@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use datagalax_client::clock::unix_now;
 use datagalax_gpu::{Probe, ProbeError};
 use datagalax_protocol::{
     BeaconAnswer, BeaconRequest, Envelope, InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Payload,
@@ -351,10 +352,4 @@ impl Agent {
 fn internal(error: impl std::fmt::Display) -> Refused {
     tracing::error!(%error, "request failed");
     Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-}
-
-/// This host's clock in unix seconds; a clock before 1970 reads as 0, and every message is refused as from the future.
-pub(crate) fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use datagalax_client::clock::unix_now;
 use datagalax_gpu::{
     ask::Ask,
     beacon::{self, Slot},
@@ -457,9 +458,4 @@ fn transport(error: &reqwest::Error) -> ProbeError {
         cause = source;
     }
     ProbeError::Transport(cause.to_string())
-}
-
-pub(crate) fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use datagalax_client::clock::unix_now;
 use datagalax_protocol::{
     Context, Envelope, Expected, ReachableAnswer, ReachableRequest, Refusal, evidence::cut, path, reachable,
 };
@@ -33,7 +34,6 @@ use crate::{
     chain::{Chain, Cluster, SeatRef},
     measure::Measurer,
     metrics::{Metrics, Served},
-    probe::unix_now,
     store::Store,
 };
 

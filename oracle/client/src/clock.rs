@@ -110,6 +110,12 @@ pub fn parse_clock(account: &Account) -> Result<Instant, AccountError> {
     Ok(Instant { slot: u64::from_le_bytes(slot), unix_timestamp: i64::from_le_bytes(time) })
 }
 
+/// Seconds since 1970 by this machine's clock, for what goes by the host's own time (signed messages, NVML's events); the chain's
+/// time is [`ChainClock`]'s. A clock before 1970 reads as 0, and every message is then refused as from the future.
+pub fn unix_now() -> i64 {
+    local_millis() / 1_000
+}
+
 fn local_millis() -> i64 {
     // A clock before 1970 reads as 0: the distance then carries all of the time.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,11 +1,6 @@
 //! Deploying and populating a network on this machine, step by step, as its authority, its provider and its checkers would.
 
-use std::{
-    fmt::Write as _,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use datagalax::{
@@ -15,7 +10,9 @@ use datagalax::{
     state::{ClassTerms, Parameters, VestingTerms},
 };
 use datagalax_client::{
-    Address, Pipeline, Reader, addresses, instructions,
+    Address, Pipeline, Reader, addresses,
+    clock::unix_now,
+    instructions,
     pipeline::{self, MemoryStore},
     rpc::{HttpRpc, Rpc},
     token,
@@ -400,12 +397,6 @@ fn machine_id(workdir: &Workdir) -> Result<Option<PathBuf>> {
     let id: String = Keypair::new().pubkey().to_bytes()[..16].iter().map(|b| format!("{b:02x}")).collect();
     std::fs::write(&path, id + "\n")?;
     Ok(Some(path))
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The on-chain steps.

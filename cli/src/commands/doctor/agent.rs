@@ -4,7 +4,7 @@ use std::{mem::offset_of, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use datagalax::state::{Block, Checker, Container, GpuClass, Network, Row};
-use datagalax_client::{Address, ReadError, addresses::PROGRAM, amount::Ath};
+use datagalax_client::{Address, ReadError, addresses::PROGRAM, amount::Ath, clock::unix_now};
 use datagalax_gpu::{HostProbe, Probe as _, Settings, backend::Cuda};
 use datagalax_protocol::{
     Context, GpuDetails, GpuMetrics, Inspection, InspectionAnswer, InspectionRequest, ReachableAnswer, ReachableRequest,
@@ -17,7 +17,7 @@ use super::{
     host::{self, SIGNATURE},
 };
 use crate::{
-    agent::{Agent, exchange, unix_now, url},
+    agent::{Agent, exchange, url},
     commands::container::halted,
     finding::{Finding, PATIENCE, Reading, bounded},
     http,

@@ -422,7 +422,8 @@ mod tests {
                 subject: request.subject.into(),
                 epoch: request.epoch,
             };
-            let signed = Envelope::sign(&about, answer, request.nonce, crate::agent::unix_now(), &self.key).unwrap();
+            let signed =
+                Envelope::sign(&about, answer, request.nonce, datagalax_client::clock::unix_now(), &self.key).unwrap();
             (200, signed.encode())
         }
 
