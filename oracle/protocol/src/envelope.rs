@@ -52,6 +52,14 @@ pub enum Domain {
     ReachableRequest = 14,
     /// [`crate::ReachableAnswer`]
     ReachableAnswer = 15,
+    /// [`crate::lease::WorkloadRequest`]
+    WorkloadRequest = 16,
+    /// [`crate::lease::WorkloadAnswer`]
+    WorkloadAnswer = 17,
+    /// [`crate::lease::SessionRequest`]
+    SessionRequest = 18,
+    /// [`crate::lease::SessionAnswer`]
+    SessionAnswer = 19,
 }
 
 /// A message that an envelope can carry.

@@ -15,6 +15,7 @@
 //!
 //! A host behind NAT sends a [`RelayHello`] to its relay, which has no answer but the connection.
 //! An operator asks a checker whether its own endpoint can be reached by a [`ReachableRequest`] ([`reachable::PATH`]).
+//! The user of a lease hands its workload over and follows it by the messages of [`lease`].
 //!
 //! The rows to open are chosen after the root was signed, so nobody can prepare only those.
 
@@ -22,6 +23,7 @@ pub mod beacon;
 pub mod envelope;
 pub mod evidence;
 pub mod inspection;
+pub mod lease;
 pub mod liveness;
 pub mod merkle;
 pub mod reachable;

@@ -8,6 +8,7 @@ use datagalax_protocol::{
     LivenessRequest, Malformed, Payload, ReachableAnswer, ReachableRequest, Refusal, RelayHello, SampleAnswer,
     SampleRequest,
     envelope::{Domain, MAX_AGE, MAX_AHEAD},
+    lease::{SessionAnswer, SessionRequest, WorkloadAnswer, WorkloadRequest},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -42,10 +43,14 @@ fn kind(domain: Domain) -> (&'static str, Read) {
         Domain::RelayHello => ("RelayHello", read::<RelayHello>),
         Domain::ReachableRequest => ("ReachableRequest", read::<ReachableRequest>),
         Domain::ReachableAnswer => ("ReachableAnswer", read::<ReachableAnswer>),
+        Domain::WorkloadRequest => ("WorkloadRequest", read::<WorkloadRequest>),
+        Domain::WorkloadAnswer => ("WorkloadAnswer", read::<WorkloadAnswer>),
+        Domain::SessionRequest => ("SessionRequest", read::<SessionRequest>),
+        Domain::SessionAnswer => ("SessionAnswer", read::<SessionAnswer>),
     }
 }
 
-const KINDS: [Domain; 11] = [
+const KINDS: [Domain; 15] = [
     Domain::LivenessRequest,
     Domain::LivenessAnswer,
     Domain::BeaconRequest,
@@ -57,6 +62,10 @@ const KINDS: [Domain; 11] = [
     Domain::RelayHello,
     Domain::ReachableRequest,
     Domain::ReachableAnswer,
+    Domain::WorkloadRequest,
+    Domain::WorkloadAnswer,
+    Domain::SessionRequest,
+    Domain::SessionAnswer,
 ];
 
 fn key() -> Keypair {

@@ -8,6 +8,7 @@ use datagalax_protocol::{
     ReachableRequest, RelayHello, SampleAnswer, SampleRequest, WorkSize, Workload,
     beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
     inspection::{GpuProcess, Interface, Virtualisation, Xid},
+    lease::{self, Port, SessionAnswer, SessionRequest, WorkloadAnswer, WorkloadRequest},
     merkle::Tree,
 };
 use serde_json::{Value, json};
@@ -87,6 +88,19 @@ fn sampled(opened: &OpenedRow) -> DeviceOpening {
     }
 }
 
+fn leased() -> lease::Workload {
+    lease::Workload {
+        salt: [0x5a; 32],
+        image: Some(format!("registry.example/trainer:1@sha256:{}", "ab".repeat(32))),
+        command: vec!["train".into(), "--epochs=3".into()],
+        environment: [("API_KEY".into(), "secret".into())].into(),
+        ports: vec![Port { name: "HTTP".into(), number: 8_080 }],
+        volumes: vec!["/data".into()],
+        memory: 1 << 34,
+        disk: 0,
+    }
+}
+
 fn vectors() -> Value {
     let tree = Tree::new([b"a", b"b", b"c"]);
     let proof: Vec<_> = tree.proof(2).unwrap().iter().map(hex::encode).collect();
@@ -117,7 +131,12 @@ fn vectors() -> Value {
             vector("ReachableRequest", &ReachableRequest),
             vector("ReachableAnswer", &reachable),
             vector("RelayHello", &RelayHello { relay: "relay.example".into() }),
+            vector("WorkloadRequest", &WorkloadRequest { lease: [0x1e; 32], workload: leased() }),
+            vector("WorkloadAnswer", &WorkloadAnswer { request: [0xab; 32] }),
+            vector("SessionRequest", &SessionRequest { lease: [0x1e; 32], seconds: 600 }),
+            vector("SessionAnswer", &SessionAnswer { request: [0xab; 32], token: [0x70; 32], expires: 1_700_000_600 }),
         ],
+        "lease workload's hash": hex::encode(leased().hash()),
         "merkle": {
             "leaves": ["61", "62", "63"],
             "root": hex::encode(tree.root()),
