@@ -16,7 +16,7 @@ use tokio::{
 /// How long a daemon gets to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 /// Lines of its log that a failure shows.
-const LOG_LINES: usize = 15;
+const LOG_LINES: usize = 30;
 
 /// A process of the run, and how to start it again.
 pub struct Daemon {
@@ -52,6 +52,11 @@ impl Daemon {
     fn prepared(name: &str, binary: &Path, arguments: &[String], folder: &Path) -> Self {
         let (name, binary, folder) = (name.to_owned(), binary.to_owned(), folder.to_owned());
         Self { name, binary, arguments: arguments.to_vec(), folder, child: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Starts it again after [`Self::kill`], with the same arguments and in the same folder; the log goes on.
