@@ -8,9 +8,9 @@ use std::{
 };
 
 use datagalax_client::{Address, ReadError};
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep},
 };
 
@@ -115,7 +115,9 @@ struct Flight {
     view: Arc<ChainView>,
 }
 
-type Flying = FuturesUnordered<BoxFuture<'static, Flight>>;
+/// Batches on their way, each in a task of its own. In the loop's own they would stand still while it reads the chain, with locks held
+/// that the reading waits for.
+type Flying = JoinSet<Flight>;
 
 /// Carries out what is due until it is told to stop.
 pub struct Keeper<C> {
@@ -212,17 +214,17 @@ impl<C: Chain + 'static> Keeper<C> {
             };
             let landed = tokio::select! {
                 _ = stop.changed() => None,
-                Some(flight) = flying.next() => Some(flight),
+                Some(flight) = flying.join_next() => Some(flight),
                 () = woken => None,
             };
             if let Some(flight) = landed {
                 self.land(flight).await;
             }
-            while let Some(Some(flight)) = flying.next().now_or_never() {
+            while let Some(flight) = flying.try_join_next() {
                 self.land(flight).await;
             }
         }
-        while let Some(flight) = flying.next().await {
+        while let Some(flight) = flying.join_next().await {
             self.land(flight).await;
         }
     }
@@ -268,7 +270,7 @@ impl<C: Chain + 'static> Keeper<C> {
                 let outcomes = send(&*chain, &view, batch, &stop).await;
                 Flight { outcomes, deadlines, view }
             };
-            flying.push(flight.boxed());
+            flying.spawn(flight);
         }
         // What is left without a place is looked at when one is free.
         let until_moment = u64::try_from(next_moment(&view, now).saturating_sub(now)).unwrap_or(1);
@@ -278,7 +280,12 @@ impl<C: Chain + 'static> Keeper<C> {
     }
 
     /// Writes down what became of a batch, and when what failed is tried again.
-    async fn land(&mut self, Flight { outcomes, deadlines, view }: Flight) {
+    async fn land(&mut self, flight: Result<Flight, JoinError>) {
+        let Flight { outcomes, deadlines, view } = match flight {
+            Ok(flight) => flight,
+            // Nobody aborts them. A bug in one is a bug of the keeper: it ends, and whoever watches it starts it again.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
         let now = view.now;
         let entries = Entry::of(&outcomes, view.network.epoch_at(now).unwrap_or_default(), now);
         if let Err(e) = self.books.write(entries).await {

@@ -35,10 +35,12 @@ pub struct Weather {
     pub failing: u64,
     /// Milliseconds that transactions of this kind take instead.
     pub slow: Option<(Kind, u64)>,
+    /// Milliseconds that a reading takes.
+    pub reading: u64,
 }
 
 /// Calm: views are new, and what is sent lands within a second.
-pub const CALM: Weather = Weather { lag: 0, landing: 800, failing: 0, slow: None };
+pub const CALM: Weather = Weather { lag: 0, landing: 800, failing: 0, slow: None, reading: 50 };
 
 /// What landed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +161,8 @@ pub struct Node {
     pub others: Vec<Address>,
     /// Written to before anything is sent, as the pipeline does.
     pub books: Arc<dyn Books>,
+    /// What it remembers of the blocks: nobody reads them while another does, as in the real one.
+    pub heads: tokio::sync::Mutex<()>,
 }
 
 fn no_answer() -> ReadError {
@@ -253,7 +257,8 @@ impl Chain for Node {
         };
         // What was read is old by the time it arrives: that is when keepers meet.
         async move {
-            sleep(Duration::from_millis(50)).await;
+            let _heads = self.heads.lock().await;
+            sleep(Duration::from_millis(self.world.weather.reading)).await;
             result
         }
         .boxed()
@@ -267,7 +272,8 @@ impl Chain for Node {
             Ok(actions.iter().map(|action| shown.clone().perform(*action).is_ok()).collect())
         };
         async move {
-            sleep(Duration::from_millis(50)).await;
+            let _heads = self.heads.lock().await;
+            sleep(Duration::from_millis(self.world.weather.reading)).await;
             result
         }
         .boxed()
