@@ -6,11 +6,13 @@
 //! | file | holds |
 //! |---|---|
 //! | [`workload`] | what is run, within which limits, and how it ended |
+//! | [`error`] | why something did not work |
 //! | [`process`] | the runtime of plain processes: folders, supervisors, exec, copying, the end |
 //! | [`log`] | a workload's output, bounded, to be followed |
 //! | [`shim`] | the supervisor: starts it, keeps the limits, ends it |
 //! | [`members`] | which processes belong to a lease |
 
+pub mod error;
 pub mod log;
 pub mod members;
 pub mod process;
@@ -21,14 +23,18 @@ use std::time::Duration;
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use tokio::{
-    io::AsyncRead,
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    process::{ChildStderr, ChildStdin, ChildStdout},
 };
 
-pub use workload::{End, Id, Limits, Status, Workload};
+pub use error::RuntimeError;
+pub use workload::{End, Id, Limits, Port, Status, Workload};
 
-use process::RuntimeError;
+/// Most leases that have something here at a time.
+pub const MAX_LEASES: usize = 64;
+
+/// Takes what is being done, one sentence at a time, for people.
+pub type Progress<'a> = dyn Fn(String) + Send + Sync + 'a;
 
 /// A piece of a workload's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +48,26 @@ pub struct Chunk {
 /// A command inside a workload. Dropping it kills the command.
 pub struct Exec {
     /// Its standard input; drop it for the end of file.
-    pub stdin: ChildStdin,
+    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
     /// Its standard output.
-    pub stdout: ChildStdout,
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     /// Its standard error.
-    pub stderr: ChildStderr,
-    /// Resolves to the exit status, -1 for a signal.
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// Resolves to the exit status; after a signal -1, or in a container 128 and its number.
     pub ended: BoxFuture<'static, Result<i32, RuntimeError>>,
 }
 
 /// Runs workloads, one a lease. Every method may be called again after a failure or a restart.
 pub trait Runtime: Send + Sync + 'static {
+    /// Fetches what the workload needs (its image) and checks that it can be run here at all; [`Runtime::start`] is quick then.
+    /// Doing it again changes nothing. What it fetched is removed by [`Runtime::stop`].
+    fn prepare<'a>(
+        &'a self,
+        id: &'a Id,
+        workload: &'a Workload,
+        progress: &'a Progress<'a>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
     /// Starts a workload and returns once it runs. Doing it again with the same workload changes nothing.
     fn start<'a>(&'a self, id: &'a Id, workload: &'a Workload) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
@@ -81,6 +96,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Reads a file, relative to the workload's folder, with the workload's rights.
     fn copy_out<'a>(&'a self, id: &'a Id, path: &'a str) -> BoxFuture<'a, Result<Exec, RuntimeError>>;
+
+    /// Bytes that a running workload sent and received so far; `None` where that cannot be told.
+    fn traffic<'a>(&'a self, id: &'a Id) -> BoxFuture<'a, Result<Option<u64>, RuntimeError>>;
 
     /// Ends a workload (politely, then after `grace` by force) and removes everything of it. Doing it again changes nothing.
     fn stop<'a>(&'a self, id: &'a Id, grace: Duration) -> BoxFuture<'a, Result<(), RuntimeError>>;

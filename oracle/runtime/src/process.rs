@@ -32,11 +32,10 @@ use std::{
 
 use futures_util::{
     FutureExt, StreamExt,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::TcpStream,
@@ -46,9 +45,10 @@ use tokio::{
 };
 
 use crate::{
-    Chunk, End, Exec, Id, Runtime, Status, Workload, log,
+    Chunk, End, Exec, Id, MAX_LEASES, Progress, Runtime, RuntimeError, Status, Workload,
+    error::failed,
+    log,
     shim::{self, Spec, Stop},
-    workload::Invalid,
 };
 
 /// How often a state on disk is looked at while it is waited for.
@@ -57,8 +57,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const BEGIN: Duration = Duration::from_secs(20);
 /// What a supervisor gets beyond the grace period before it is killed itself.
 const BEYOND_GRACE: Duration = Duration::from_secs(10);
-/// Most leases that have something here at a time.
-const MAX_LEASES: u32 = 64;
 
 /// As whom workloads run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,63 +65,6 @@ pub enum Isolation {
     Users(u32),
     /// As the agent's own user: it can read whatever the agent can, its keys included. For development.
     SameUser,
-}
-
-/// Why something did not work.
-#[derive(Debug, Error)]
-pub enum RuntimeError {
-    /// The workload cannot be meant.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// Nothing of the lease is here.
-    #[error("nothing of lease {0} is here")]
-    Absent(Id),
-    /// The lease runs something else already.
-    #[error("lease {0} has another workload already: stop it first")]
-    Other(Id),
-    /// The workload did not start.
-    #[error("the workload did not start: {0}")]
-    NotStarted(String),
-    /// The workload has ended.
-    #[error("the workload of lease {0} has ended")]
-    Ended(Id),
-    /// No such port.
-    #[error("the workload has no port named {0}")]
-    NoPort(String),
-    /// A path that leaves the workload's folder.
-    #[error("the path {0:?} is not inside the workload's folder: name it relative, without ..")]
-    Path(String),
-    /// A file could not be copied.
-    #[error("the file could not be written (status {status}): {reason}")]
-    Copy {
-        /// The copying command's exit status.
-        status: i32,
-        /// What it said.
-        reason: String,
-    },
-    /// Too many leases.
-    #[error("something of {MAX_LEASES} leases is here already: stop those that are over")]
-    Full,
-    /// Processes of the lease are left that do not end.
-    #[error(
-        "{0} processes of the lease cannot be killed: look for them in an uninterruptible wait (`ps -eo pid,stat,wchan`)"
-    )]
-    Unkillable(u64),
-    /// The folder cannot be used.
-    #[error("{0}")]
-    Setting(String),
-    /// The disk, or starting a process.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was attempted.
-        what: &'static str,
-        /// What the system says.
-        error: io::Error,
-    },
-}
-
-fn failed(what: &'static str) -> impl FnOnce(io::Error) -> RuntimeError {
-    move |error| RuntimeError::Io { what, error }
 }
 
 /// Runs plain processes.
@@ -193,7 +134,7 @@ impl Processes {
     }
 
     async fn start_one(&self, id: Id, workload: Workload) -> Result<(), RuntimeError> {
-        workload.check()?;
+        accept(&workload)?;
         let _turn = self.0.changing.lock().await;
         let _starting = Starting::note(&self.0, &id);
         let name = id.clone();
@@ -253,7 +194,7 @@ impl Processes {
             let status = child.wait().await.map_err(failed("wait for the command"))?;
             Ok(status.code().unwrap_or(-1))
         };
-        Ok(Exec { stdin, stdout, stderr, ended: ended.boxed() })
+        Ok(Exec { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), ended: ended.boxed() })
     }
 
     /// A path that stays inside; links are followed with the workload's own rights, so they lead no further than it can go.
@@ -265,6 +206,23 @@ impl Processes {
         // A name that begins with a hyphen is no option.
         Ok(format!("./{path}"))
     }
+}
+
+/// Whether this runtime can run the workload at all.
+fn accept(workload: &Workload) -> Result<(), RuntimeError> {
+    workload.check()?;
+    if let Some(image) = &workload.image {
+        return Err(RuntimeError::Refused(format!(
+            "this host runs plain processes, not images: send a command without the image {image}, or rent a host with a \
+             container engine"
+        )));
+    }
+    if !workload.volumes.is_empty() {
+        return Err(RuntimeError::Refused(
+            "this host runs plain processes, which have no volumes: their folder is kept as long as the lease".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Notes which lease is being started for as long as it lives.
@@ -358,7 +316,7 @@ impl Inner {
             fs::remove_dir_all(&folder).map_err(failed("clear the workload's folder"))?;
         }
         let others = self.list()?;
-        if others.len() >= MAX_LEASES as usize {
+        if others.len() >= MAX_LEASES {
             return Err(RuntimeError::Full);
         }
         let uid = match self.isolation {
@@ -366,7 +324,11 @@ impl Inner {
             Isolation::Users(first) => {
                 let taken: BTreeSet<u32> = others.iter().filter_map(|other| self.spec(other).ok()?.uid).collect();
                 // Fewer are taken than there are.
-                Some((first..first.saturating_add(MAX_LEASES)).find(|uid| !taken.contains(uid)).ok_or(RuntimeError::Full)?)
+                Some(
+                    (first..first.saturating_add(MAX_LEASES as u32))
+                        .find(|uid| !taken.contains(uid))
+                        .ok_or(RuntimeError::Full)?,
+                )
             }
         };
         let spec = Spec { id: id.clone(), workload, uid };
@@ -445,6 +407,15 @@ fn remove_owned(folder: &Path, uid: u32) {
 }
 
 impl Runtime for Processes {
+    fn prepare<'a>(
+        &'a self,
+        _id: &'a Id,
+        workload: &'a Workload,
+        _progress: &'a Progress<'a>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        future::ready(accept(workload)).boxed()
+    }
+
     fn start<'a>(&'a self, id: &'a Id, workload: &'a Workload) -> BoxFuture<'a, Result<(), RuntimeError>> {
         self.start_one(id.clone(), workload.clone()).boxed()
     }
@@ -535,6 +506,11 @@ impl Runtime for Processes {
 
     fn copy_out<'a>(&'a self, id: &'a Id, path: &'a str) -> BoxFuture<'a, Result<Exec, RuntimeError>> {
         async move { self.exec_one(id.clone(), vec!["cat".to_owned(), Self::inside(path)?]).await }.boxed()
+    }
+
+    fn traffic<'a>(&'a self, _id: &'a Id) -> BoxFuture<'a, Result<Option<u64>, RuntimeError>> {
+        // It shares the host's network.
+        future::ready(Ok(None)).boxed()
     }
 
     fn stop<'a>(&'a self, id: &'a Id, grace: Duration) -> BoxFuture<'a, Result<(), RuntimeError>> {

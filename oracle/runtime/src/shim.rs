@@ -176,9 +176,9 @@ impl<'a> Supervised<'a> {
         let mut ports = BTreeMap::new();
         // Held until all are chosen, so that no two are the same; free from then on until the workload listens.
         let mut held = Vec::new();
-        for name in &spec.workload.ports {
+        for port in &spec.workload.ports {
             let listener = TcpListener::bind("127.0.0.1:0")?;
-            ports.insert(name.clone(), listener.local_addr()?.port());
+            ports.insert(port.name.clone(), listener.local_addr()?.port());
             held.push(listener);
         }
         drop(held);

@@ -9,9 +9,9 @@ use std::{
 };
 
 use datagalax_runtime::{
-    End, Exec, Id, Limits, Runtime, Status, Workload,
+    End, Exec, Id, Limits, Port, Runtime, RuntimeError, Status, Workload,
     members::Lease,
-    process::{Isolation, Processes, RuntimeError},
+    process::{Isolation, Processes},
 };
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -65,15 +65,18 @@ fn lone_place() -> Place {
 }
 
 fn limits() -> Limits {
-    Limits { memory: 256 << 20, disk: 8 << 20, processes: 40, files: 256, log: 1 << 20 }
+    Limits { memory: 256 << 20, disk: 8 << 20, millicores: 0, processes: 40, files: 256, log: 1 << 20 }
 }
 
 fn script(script: &str) -> Workload {
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
     Workload {
+        image: None,
         command,
         environment: [("GREETING".into(), "hello".into())].into(),
-        ports: vec!["HTTP".into()],
+        ports: vec![Port { name: "HTTP".into(), number: 80 }],
+        volumes: vec![],
+        gpus: false,
         limits: limits(),
     }
 }
@@ -182,6 +185,17 @@ async fn what_cannot_start_says_why_and_a_signal_is_told_from_an_exit() {
     place.stop().await;
     let nothing = Workload { command: vec![], ..script("") };
     assert!(matches!(place.runtime.start(&place.id, &nothing).await, Err(RuntimeError::Invalid(_))));
+    for (refused, said) in [
+        (Workload { image: Some("a@sha256:b".into()), ..script("true") }, "not images"),
+        (Workload { volumes: vec!["/data".into()], ..script("true") }, "no volumes"),
+    ] {
+        let preparing = place.runtime.prepare(&place.id, &refused, &|_| {}).await.unwrap_err();
+        let starting = place.runtime.start(&place.id, &refused).await.unwrap_err();
+        for error in [preparing, starting] {
+            assert!(matches!(&error, RuntimeError::Refused(why) if why.contains(said)), "{error}");
+        }
+    }
+    place.runtime.prepare(&place.id, &script("true"), &|_| {}).await.unwrap();
     place.start("kill -SEGV $$").await;
     assert_eq!(place.end().await, End::Signalled(11));
     place.stop().await;
