@@ -14,7 +14,8 @@
 //! | [`path::port`] | WebSocket | bytes | bytes |
 //! | [`path::files`] `?path=<relative path>` | GET, PUT | a file | a file |
 //!
-//! A frame is the borsh of its type in one binary WebSocket message, at most [`MAX_FRAME`] bytes.
+//! A frame is the borsh of its type in one binary WebSocket message, at most [`MAX_FRAME`] bytes. On a port each message is bytes
+//! as they are, and an empty one ends its direction: what TCP calls a half-close.
 
 mod access;
 mod stream;
