@@ -68,6 +68,17 @@ impl Daemon {
         self.spawn(false)
     }
 
+    /// Gives an option another value from the next start on.
+    ///
+    /// # Errors
+    /// It was not started with this option.
+    pub fn set(&mut self, option: &str, value: &str) -> Result<()> {
+        let at = self.arguments.iter().position(|argument| argument == option);
+        let old = at.and_then(|at| self.arguments.get_mut(at + 1));
+        *old.with_context(|| format!("{} has no {option}", self.name))? = value.to_owned();
+        Ok(())
+    }
+
     fn spawn(&mut self, stdout: bool) -> Result<()> {
         let log = self.log();
         let file = OpenOptions::new()

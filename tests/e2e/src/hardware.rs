@@ -28,12 +28,12 @@ pub struct Hardware {
 }
 
 impl Hardware {
-    /// Reads this machine and times on it what a beacon asks of the class `cpu`.
+    /// Reads this machine, without its GPUs if `gpus` is false, and times on it what a beacon asks of the class `cpu`.
     ///
     /// # Errors
     /// The probe cannot read the machine, or it computes wrongly.
-    pub fn measure(now: i64, machine_id: Option<PathBuf>) -> Result<Self> {
-        let probe = HostProbe::open(Settings { agent_version: env!("CARGO_PKG_VERSION").into(), gpus: true, machine_id })?;
+    pub fn measure(now: i64, machine_id: Option<PathBuf>, gpus: bool) -> Result<Self> {
+        let probe = HostProbe::open(Settings { agent_version: env!("CARGO_PKG_VERSION").into(), gpus, machine_id })?;
         let workload = Demand::cpu(CPU_PASSES)?;
         let mut devices: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new(NonZeroUsize::MIN))];
         let mut throughput = 0;

@@ -7,13 +7,15 @@
 pub mod actions;
 pub mod books;
 pub mod closing;
-mod command;
+pub mod command;
 pub mod daemon;
 pub mod deployment;
 pub mod follow;
 pub mod history;
+pub mod leases;
 pub mod proxy;
 pub mod settings;
+pub mod until;
 pub mod workdir;
 
 mod hardware;

@@ -8,6 +8,7 @@ use datagalax_e2e::{
     Books, Deployment, Settings, closing,
     deployment::Progress,
     follow::{self, Observer, View},
+    settings::Leases,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -72,6 +73,8 @@ async fn run(options: &Options) -> Result<()> {
         agent_port: options.agent_port,
         epoch_seconds: options.epoch_seconds,
         checkers: options.checkers,
+        users: 1,
+        leases: Leases::Leave,
         ..Settings::of_this_checkout()?
     };
     let screen = Screen::new();
@@ -115,7 +118,11 @@ async fn keep_running(deployment: &mut Deployment) -> Result<()> {
     println!("  WebSocket  {}", settings.ws_url());
     println!("  agent      {}/v1/info", settings.agent_url());
     println!("  keys, logs {}", deployment.workdir.path().display());
-    println!("  try        {} --rpc {} network show", settings.binaries.join("datagalax").display(), settings.rpc_url());
+    let command = deployment.command_line();
+    println!("  try        {}", command.line("user-0", "network show"));
+    // The shortest lease owes 600 s; a user of the demo has the means for hours.
+    let lease = format!("run --container {} -- sh -c 'echo hello from $(hostname); nproc'", deployment.container);
+    println!("  rent       {}", command.line("user-0", &lease));
     loop {
         tokio::select! {
             () = interrupted() => return Ok(()),

@@ -21,16 +21,40 @@ pub struct Settings {
     pub binaries: PathBuf,
     /// JSON-RPC port; the WebSocket takes the next one.
     pub rpc_port: u16,
-    /// The agent's port.
+    /// The agent's port; further hosts take the next ones.
     pub agent_port: u16,
     /// Seconds an epoch lasts, 20 to 60.
     pub epoch_seconds: u32,
     /// Checkers, each with one ticket; 3 at least, or nothing is paid.
     pub checkers: u32,
+    /// Containers on this machine, each with an agent of its own; several have no GPUs.
+    pub hosts: u32,
+    /// Users with SOL and $ATH, whose keys are `user-0.json` and so on.
+    pub users: u32,
+    /// What agents do about leases.
+    pub leases: Leases,
     /// Where daemons find the chain, and checkers the agent, when something stands between; `None`: directly.
     pub fronts: Option<Fronts>,
     /// Names of further keys that get SOL at the start.
     pub more_keys: Vec<String>,
+}
+
+/// What agents do about leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leases {
+    /// Serve them with plain processes.
+    Serve,
+    /// Watch: tests start leases by hand, in the host's name.
+    Leave,
+}
+
+impl std::fmt::Display for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Serve => "serve",
+            Self::Leave => "leave",
+        })
+    }
 }
 
 /// What stands between the daemons and the world.
@@ -46,6 +70,8 @@ pub struct Fronts {
 const FEWEST_CHECKERS: u32 = 3;
 /// More than these on one machine measure each other's load.
 const MOST_CHECKERS: u32 = 16;
+/// Most containers on one machine.
+const MOST_HOSTS: u32 = 4;
 
 impl Settings {
     /// Settings with the pieces where `cargo xtask demo` puts them: named by `DATAGALAX_PROGRAM_SO`, `DATAGALAX_LOCALNET`
@@ -70,30 +96,24 @@ impl Settings {
             agent_port: 7070,
             epoch_seconds: 30,
             checkers: FEWEST_CHECKERS,
+            hosts: 1,
+            users: 0,
+            leases: Leases::Leave,
             fronts: None,
             more_keys: Vec::new(),
         })
     }
 
-    /// Takes three free ports, so that runs side by side do not meet.
+    /// Takes free ports, so that runs side by side do not meet.
     ///
     /// # Errors
-    /// The system has no free port.
+    /// The system has no free ports in a row.
     pub fn on_free_ports(mut self) -> Result<Self> {
-        // The network needs two in a row; hold the first while looking for the second.
-        for _ in 0..100 {
-            let first = TcpListener::bind(("127.0.0.1", 0))?;
-            let port = first.local_addr()?.port();
-            let Some(next) = port.checked_add(1) else { continue };
-            if let Ok(second) = TcpListener::bind(("127.0.0.1", next)) {
-                let agent = TcpListener::bind(("127.0.0.1", 0))?;
-                self.rpc_port = port;
-                self.agent_port = agent.local_addr()?.port();
-                drop((first, second));
-                return Ok(self);
-            }
-        }
-        bail!("no two free ports in a row on 127.0.0.1")
+        let (rpc_port, held) = free_ports(2)?;
+        (self.agent_port, _) = free_ports(self.hosts)?;
+        self.rpc_port = rpc_port;
+        drop(held);
+        Ok(self)
     }
 
     /// Checks what can be checked before anything is started.
@@ -120,13 +140,15 @@ impl Settings {
             self.program.display()
         );
         self.refuse_stale_program()?;
+        ensure!((1..=MOST_HOSTS).contains(&self.hosts), "{} containers: one machine has 1 to {MOST_HOSTS}", self.hosts);
         let ws_port =
             self.rpc_port.checked_add(1).context("--port must be below 65535: the WebSocket takes the next one")?;
-        for (port, what, option) in [
-            (self.rpc_port, "JSON-RPC", "--port"),
-            (ws_port, "the WebSocket", "--port"),
-            (self.agent_port, "the agent", "--agent-port"),
-        ] {
+        let mut ports = vec![(self.rpc_port, "JSON-RPC", "--port"), (ws_port, "the WebSocket", "--port")];
+        for number in 0..self.hosts {
+            let port = u32::from(self.agent_port) + number;
+            ports.push((port.try_into().context("--agent-port is too high")?, "the agent", "--agent-port"));
+        }
+        for (port, what, option) in ports {
             TcpListener::bind(("127.0.0.1", port)).with_context(|| {
                 format!("port {port} for {what} is taken: stop what listens there (`ss -ltnp 'sport = :{port}'` names it) or choose another with {option}")
             })?;
@@ -172,15 +194,37 @@ impl Settings {
         self.fronts.as_ref().map_or_else(|| self.rpc_url(), |fronts| fronts.rpc.join(","))
     }
 
-    /// Where the agent is registered.
-    pub fn agent_endpoint(&self) -> String {
-        self.fronts.as_ref().map_or_else(|| self.agent_url(), |fronts| fronts.agent.clone())
+    /// Where the agent of a host is registered.
+    pub fn endpoint_of(&self, host: u32) -> String {
+        match &self.fronts {
+            Some(fronts) if host == 0 => fronts.agent.clone(),
+            _ => format!("http://{}", self.agent_address(host)),
+        }
     }
 
-    /// Where the agent listens.
-    pub fn agent_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.agent_port)
+    /// Where the agent of a host listens.
+    pub fn agent_address(&self, host: u32) -> String {
+        format!("127.0.0.1:{}", u32::from(self.agent_port) + host)
     }
+
+    /// Where the first host's agent listens.
+    pub fn agent_url(&self) -> String {
+        format!("http://{}", self.agent_address(0))
+    }
+}
+
+/// So many free ports in a row, and what holds them until it is dropped.
+fn free_ports(count: u32) -> Result<(u16, Vec<TcpListener>)> {
+    for _ in 0..100 {
+        let first = TcpListener::bind(("127.0.0.1", 0))?;
+        let port = first.local_addr()?.port();
+        let next = (1..count).map_while(|i| TcpListener::bind(("127.0.0.1", u16::try_from(u32::from(port) + i).ok()?)).ok());
+        let held: Vec<_> = std::iter::once(first).chain(next).collect();
+        if held.len() == count as usize {
+            return Ok((port, held));
+        }
+    }
+    bail!("no {count} free ports in a row on 127.0.0.1")
 }
 
 #[cfg(test)]
@@ -202,6 +246,9 @@ mod tests {
             agent_port: 1,
             epoch_seconds: 30,
             checkers: 3,
+            hosts: 1,
+            users: 0,
+            leases: Leases::Leave,
             fronts: None,
             more_keys: Vec::new(),
         }

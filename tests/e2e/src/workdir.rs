@@ -1,6 +1,10 @@
 //! The folder of a run: keys, the daemons' stores and their logs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use datagalax_client::keys;
@@ -10,6 +14,7 @@ use solana_keypair::Keypair;
 pub struct Workdir {
     folder: Option<tempfile::TempDir>,
     path: PathBuf,
+    workloads: tempfile::TempDir,
 }
 
 impl Workdir {
@@ -20,7 +25,15 @@ impl Workdir {
     pub fn create() -> Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("datagalax-demo-").tempdir().context("cannot create a working folder")?;
-        Ok(Self { path: folder.path().to_owned(), folder: Some(folder) })
+        // Workloads run as users of their own, who must be able to pass through to theirs, and to nothing of the run's.
+        let workloads = tempfile::Builder::new().prefix("datagalax-demo-workloads-").tempdir()?;
+        fs::set_permissions(workloads.path(), Permissions::from_mode(0o711))?;
+        Ok(Self { path: folder.path().to_owned(), folder: Some(folder), workloads })
+    }
+
+    /// Folder for what leases run; it goes with the run in any case.
+    pub fn workloads(&self) -> &Path {
+        self.workloads.path()
     }
 
     /// Where it is.

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use datagalax_e2e::{
     Books, Deployment, Settings, closing,
-    deployment::Progress,
+    deployment::Printed,
     follow::{self, Credited, Fault, Observer, View},
 };
 use tokio::sync::Mutex;
@@ -13,14 +13,6 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The shortest epochs the program allows with the windows of a local network.
 const EPOCH: u32 = 20;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn step(&self, text: &str) {
-        println!("{text}");
-    }
-}
 
 /// Injects each fault once, when its instant has come.
 struct Script<F: FnMut(&View) -> Option<Fault>>(F);
@@ -37,7 +29,7 @@ impl<F: FnMut(&View) -> Option<Fault>> Observer for Script<F> {
 
 async fn start() -> Result<Deployment> {
     let settings = Settings { epoch_seconds: EPOCH, ..Settings::of_this_checkout()? }.on_free_ports()?;
-    Deployment::start(settings, &Quiet).await
+    Deployment::start(settings, &Printed).await
 }
 
 /// Follows, claims, audits and stops; on failure the folder with the logs is kept.
@@ -60,26 +52,10 @@ async fn to_the_end(
     outcome.and_then(|result| stopped.map(|()| result))
 }
 
+/// A checker that dies after it committed costs the network that vote and nothing else; restarted, it carries on, and all are there
+/// when the machine is first paid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_is_measured_paid_and_claims() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
-    let (credited, books, claim) = to_the_end(start().await?, |_| None).await?;
-    assert_eq!(credited.checked, credited.registered + 1, "checked in the first epoch it was there for in full");
-    assert_eq!(credited.live_from, credited.checked + 2);
-    assert_eq!(credited.epoch.number, credited.live_from, "the first live epoch is credited");
-    assert!(credited.votes.iter().all(|v| v.vote.is_some()), "every checker voted");
-    assert!(claim.after > claim.before);
-    // Nothing but the claim was claimed: checkers leave their pay where it is.
-    assert_eq!(books.claimed, claim.granted);
-    assert_eq!(books.granted, claim.vesting);
-    assert!(books.credited <= books.pools);
-    assert!(books.fees > 0, "the keeper that drove the epochs is owed its fees");
-    Ok(())
-}
-
-/// A checker that dies after it committed costs the network that vote and nothing else; restarted, it carries on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_checker_costs_its_vote_only() -> Result<()> {
+async fn a_machine_is_measured_paid_and_claims_and_a_killed_checker_costs_its_vote_only() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let (mut died_in, mut restarted) = (None, false);
     let script = |view: &View| {
@@ -95,10 +71,22 @@ async fn a_killed_checker_costs_its_vote_only() -> Result<()> {
         }
         None
     };
-    let (credited, ..) = to_the_end(start().await?, script).await?;
+    let (credited, books, claim) = to_the_end(start().await?, script).await?;
     assert!(restarted, "the tally of the epoch it died in went on without it");
-    assert_eq!(credited.checked, credited.registered + 1, "two of three votes were enough");
+    assert_eq!(
+        credited.checked,
+        credited.registered + 1,
+        "two of three votes were enough in the first epoch it was there for"
+    );
+    assert_eq!(credited.live_from, credited.checked + 2);
+    assert_eq!(credited.epoch.number, credited.live_from, "the first live epoch is credited");
     assert_eq!(credited.votes.iter().filter(|v| v.vote.is_some()).count(), 3, "restarted, it votes again");
+    assert!(claim.after > claim.before);
+    // Nothing but the claim was claimed: checkers leave their pay where it is.
+    assert_eq!(books.claimed, claim.granted);
+    assert_eq!(books.granted, claim.vesting);
+    assert!(books.credited <= books.pools);
+    assert!(books.fees > 0, "the keeper that drove the epochs is owed its fees");
     Ok(())
 }
 
