@@ -7,13 +7,16 @@ use datagalax::{constants::NONE, state::Network};
 use datagalax_client::{
     Address, Pipeline, Reader, keys,
     pipeline::{DirectoryStore, Landed, Resolved, Settings},
-    rpc::{self, ConnectError, Failover, HttpRpc},
+    rpc::{self, Failover, HttpRpc},
 };
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 
-use crate::options::Options;
+use crate::{
+    lease::kept::Kept,
+    options::{Options, Output},
+};
 
 /// The chain, and the options.
 pub struct Context {
@@ -27,8 +30,10 @@ impl Context {
     /// Connects when something is first read.
     ///
     /// # Errors
-    /// The URLs cannot be meant.
-    pub fn new(options: Options) -> Result<Self, ConnectError> {
+    /// Options that cannot be meant.
+    pub fn new(options: Options) -> Result<Self> {
+        let (least, most) = (options.priority_fee, options.max_priority_fee);
+        ensure!(least <= most, "--priority-fee {least} is more than --max-priority-fee {most}: raise the latter");
         let rpc = rpc::connect(&options.url, &options.ws)?;
         Ok(Self { reader: Reader::new(rpc.clone()), rpc, options })
     }
@@ -42,7 +47,8 @@ impl Context {
         };
         // Of each payer its own folder: two people's commands do not wait for each other's transactions.
         let store = Arc::new(DirectoryStore::open(&pending.join(keypair.pubkey().to_string()))?);
-        let settings = Settings { priority_fee: self.options.priority_fee, ..Settings::default() };
+        let (priority_fee, max_priority_fee) = (self.options.priority_fee, self.options.max_priority_fee);
+        let settings = Settings { priority_fee, max_priority_fee, ..Settings::default() };
         let pipeline = Pipeline::new(self.rpc.clone(), keypair.clone(), store, settings);
         for (pending, outcome) in pipeline.resolve_pending().await? {
             let became = match outcome {
@@ -53,6 +59,20 @@ impl Context {
             eprintln!("note: `{}` of an earlier run {became} ({})", pending.label, pending.signature());
         }
         Ok(Signing { keypair, pipeline })
+    }
+
+    /// Where the workloads of leases are kept.
+    pub fn leases(&self) -> Result<Kept> {
+        let folder = match &self.options.leases {
+            Some(path) => path.clone(),
+            None => home()?.join(".datagalax/leases"),
+        };
+        Ok(Kept::new(folder))
+    }
+
+    /// How to answer.
+    pub const fn output(&self) -> Output {
+        self.options.output
     }
 
     /// The file of `--keypair`.
@@ -88,8 +108,8 @@ impl Context {
 }
 
 fn home() -> Result<PathBuf> {
-    let home = env::var_os("HOME").context("HOME is not set: name the files with --keypair and --pending")?;
-    ensure!(!home.is_empty(), "HOME is empty: name the files with --keypair and --pending");
+    let home = env::var_os("HOME").context("HOME is not set: name the files with --keypair, --pending and --leases")?;
+    ensure!(!home.is_empty(), "HOME is empty: name the files with --keypair, --pending and --leases");
     Ok(home.into())
 }
 
@@ -103,6 +123,11 @@ impl Signing {
     /// Its address.
     pub fn address(&self) -> Address {
         self.keypair.pubkey()
+    }
+
+    /// The key itself, for messages.
+    pub const fn key(&self) -> &Arc<Keypair> {
+        &self.keypair
     }
 
     /// Sends instructions as one transaction and waits for it.

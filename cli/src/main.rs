@@ -5,8 +5,11 @@ mod commands;
 mod context;
 mod finding;
 mod http;
+mod interrupts;
 mod judgement;
+mod lease;
 mod options;
+mod patience;
 mod progress;
 mod report;
 mod time;
@@ -20,11 +23,11 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        account, block, case, checker, claim, class, container, doctor, epoch, gpu, indexer, keeper, mint, network,
-        provider, rewards, withdraw,
+        account, block, case, checker, claim, class, container, doctor, epoch, gpu, indexer, keeper, leases, mint, network,
+        offers, provider, rent, rewards, run, withdraw,
     },
     context::Context,
-    options::Options,
+    options::{Options, Output},
     report::Report,
 };
 
@@ -45,6 +48,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Containers that take leases now, the cheapest first
+    Offers(offers::Offers),
+    /// Run a command on a leased container: its output is standard output, its exit status is this command's
+    ///
+    /// Leases the cheapest container that fits, hands the workload over, follows its output over broken connections, closes the
+    /// lease when the command has ended, and prints the bill on standard error. What did not run at all ends with status 125.
+    Run(Box<run::Run>),
+    /// Lease containers without following them: several are one transaction, all or none
+    Rent(Box<rent::Rent>),
+    /// Your leases: watch, reach, lengthen and end them, and what they came to
+    #[command(subcommand)]
+    Lease(leases::Command),
     /// The network: initialise it, look at it, govern it
     #[command(subcommand)]
     Network(network::Command),
@@ -129,20 +144,11 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let outcome = outcome.and_then(|report| {
-        let text = report.render(output);
-        let failed = report.has_failed();
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            // `datagalax ... | head` has what it wants.
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
-            _ => Ok(failed),
-        }
-    });
+    let outcome = outcome.and_then(|report| show(&report, output));
     // A thread that still writes to a slow disk must not hold the command up.
     runtime.shutdown_background();
     match outcome {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status),
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE
@@ -150,8 +156,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints an answer; gives the exit status.
+fn show(report: &Report, output: Output) -> anyhow::Result<u8> {
+    if report.is_empty() {
+        return Ok(report.status());
+    }
+    let text = report.render(output);
+    let written = if report.is_apart() {
+        io::stderr().lock().write_all(text.as_bytes())
+    } else {
+        io::stdout().lock().write_all(text.as_bytes())
+    };
+    match written {
+        // `datagalax ... | head` has what it wants.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(report.status()),
+    }
+}
+
 async fn run(command: Command, context: &Context) -> anyhow::Result<Report> {
     match command {
+        Command::Offers(offers) => offers.run(context).await,
+        Command::Run(run) => run.run(context).await,
+        Command::Rent(rent) => rent.run(context).await,
+        Command::Lease(command) => command.run(context).await,
         Command::Network(command) => command.run(context).await,
         Command::Class(command) => command.run(context).await,
         Command::Rewards(command) => command.run(context).await,

@@ -27,9 +27,21 @@ pub struct Options {
     /// Folder for transactions on their way; without it, ~/.local/state/datagalax/pending
     #[arg(long, global = true, env = "DATAGALAX_PENDING", value_name = "DIR")]
     pub pending: Option<PathBuf>,
-    /// Price of a compute unit in micro-lamports
-    #[arg(long, global = true, default_value_t = 0, value_name = "MICRO-LAMPORTS")]
+    /// Folder for the workloads of your leases, which hold secrets; without it, ~/.datagalax/leases
+    #[arg(long, global = true, env = "DATAGALAX_LEASES", value_name = "DIR")]
+    pub leases: Option<PathBuf>,
+    /// Least price of a compute unit in micro-lamports; what others pay of late is paid above it
+    #[arg(long, global = true, env = "DATAGALAX_PRIORITY_FEE", default_value_t = 0, value_name = "MICRO-LAMPORTS")]
     pub priority_fee: u64,
+    /// Most that is paid for a compute unit in micro-lamports, whatever others pay
+    #[arg(
+        long,
+        global = true,
+        env = "DATAGALAX_MAX_PRIORITY_FEE",
+        default_value_t = 1_000_000,
+        value_name = "MICRO-LAMPORTS"
+    )]
+    pub max_priority_fee: u64,
     /// Tables for people or JSON for programs (amounts as strings of base units)
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
     pub output: Output,

@@ -23,6 +23,8 @@ pub enum Cell {
     Number(u64),
     /// Percent.
     Percent(u8),
+    /// Percents of epochs, the newest first; `None` for a void one.
+    Percents(Vec<Option<u8>>),
     /// Unix seconds.
     Time(i64),
     /// Seconds.
@@ -43,6 +45,11 @@ impl Cell {
             Self::Ath(amount) => Ath(*amount).to_string(),
             Self::Number(number) => grouped(*number),
             Self::Percent(percent) => format!("{percent} %"),
+            Self::Percents(all) if all.is_empty() => "-".to_owned(),
+            Self::Percents(all) => {
+                let one = |percent: &Option<u8>| percent.map_or("-".to_owned(), |percent| percent.to_string());
+                all.iter().map(one).collect::<Vec<_>>().join(" ")
+            }
             Self::Time(seconds) => utc(*seconds),
             Self::Span(seconds) => span(*seconds),
             Self::Text(text) => text.clone(),
@@ -57,6 +64,7 @@ impl Cell {
             Self::Ath(amount) => json!(amount.to_string()),
             Self::Number(number) | Self::Span(number) => json!(number),
             Self::Percent(percent) => json!(percent),
+            Self::Percents(all) => json!(all),
             Self::Time(seconds) => json!(seconds),
             Self::Text(text) => json!(text),
             Self::Address(address) => json!(address.to_string()),
@@ -106,6 +114,8 @@ enum Section {
 #[derive(Debug, Default, PartialEq)]
 pub struct Report {
     sections: Vec<Section>,
+    status: Option<u8>,
+    apart: bool,
 }
 
 impl Report {
@@ -136,7 +146,36 @@ impl Report {
     /// This answer, then another.
     pub fn and(mut self, other: Self) -> Self {
         self.sections.extend(other.sections);
+        self.status = other.status.or(self.status);
+        self.apart |= other.apart;
         self
+    }
+
+    /// The command's exit status, where it is that of a command it ran.
+    pub const fn ends_with(mut self, status: u8) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Shown on standard error: standard output is somebody else's.
+    pub const fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
+    /// Whether it belongs on standard error.
+    pub const fn is_apart(&self) -> bool {
+        self.apart
+    }
+
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        self.status.unwrap_or(u8::from(self.has_failed()))
+    }
+
+    /// Whether there is nothing to show.
+    pub const fn is_empty(&self) -> bool {
+        self.sections.is_empty()
     }
 
     /// What checks found: a table, then what to do about each that is not ok. One that failed makes the command fail.
@@ -146,7 +185,7 @@ impl Report {
     }
 
     /// Whether a check failed.
-    pub fn has_failed(&self) -> bool {
+    fn has_failed(&self) -> bool {
         let failed = |section: &Section| match section {
             Section::Checks(findings) => findings.iter().any(|finding| finding.state == State::Failed),
             _ => false,
@@ -290,6 +329,7 @@ mod tests {
         Report::new()
             .fields("provider", vec![("id", 7u32.into()), ("free_stake", Ath(1_234_567_890).into()), ("payout", Cell::None)])
             .rows("rows", &["row", "availability"], vec![vec![0u8.into(), Cell::Percent(99)]])
+            .fields("lately", vec![("percents", Cell::Percents(vec![Some(7), None])), ("never", Cell::Percents(vec![]))])
             .sent("Staked", Landed { signature: Default::default(), slot: 5, units: 6, fee: 5_000 })
             .note("Careful.")
     }
@@ -297,7 +337,7 @@ mod tests {
     #[test]
     fn tables_show_amounts_in_ath_and_every_signature() {
         let text = report().render(Output::Table);
-        for part in ["Provider", "free stake", "1,234.567890", "99 %", "signature 1111", "Careful."] {
+        for part in ["Provider", "free stake", "1,234.567890", "99 %", "7 -", "signature 1111", "Careful."] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(Report::new().rows("blocks", &["index"], vec![]).render(Output::Table).contains("Blocks: none"));
@@ -321,10 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn a_report_can_carry_another_commands_status() {
+        assert_eq!((report().status(), report().ends_with(7).status()), (0, 7));
+        let both = report().and(Report::new().ends_with(3).apart());
+        assert!(both.status() == 3 && both.is_apart() && !report().is_apart());
+    }
+
+    #[test]
     fn json_has_the_same_with_exact_amounts() {
         let value: Value = serde_json::from_str(&report().render(Output::Json)).unwrap();
         assert_eq!(value["provider"], json!({ "id": 7, "free_stake": "1234567890", "payout": null }));
         assert_eq!(value["rows"], json!([{ "row": 0, "availability": 99 }]));
+        assert_eq!(value["lately"], json!({ "percents": [7, null], "never": [] }));
         assert_eq!(value["transactions"][0]["slot"], 5);
         assert_eq!(value["notes"], json!(["Careful."]));
     }

@@ -13,11 +13,15 @@ pub mod govern;
 pub mod gpu;
 pub mod indexer;
 pub mod keeper;
+pub mod leases;
 pub mod mint;
 pub mod network;
+pub mod offers;
 pub mod party;
 pub mod provider;
+pub mod rent;
 pub mod rewards;
+pub mod run;
 pub mod withdraw;
 
 use datagalax_client::amount::{AmountError, parse_ath};
@@ -25,6 +29,13 @@ use datagalax_client::amount::{AmountError, parse_ath};
 /// An amount of ATH on the command line, in base units.
 pub fn ath(text: &str) -> Result<u64, AmountError> {
     parse_ath(text)
+}
+
+/// A length of time on the command line, such as `2h` or `1h 30min`, in seconds.
+pub fn seconds(text: &str) -> Result<u32, String> {
+    let read = humantime::parse_duration(text).ok().and_then(|time| u32::try_from(time.as_secs()).ok());
+    read.filter(|seconds| *seconds > 0)
+        .ok_or_else(|| format!("`{text}` is no length of time: write for example 90s, 10min, 2h or 1h 30min"))
 }
 
 /// 32 bytes in hexadecimal on the command line.
@@ -60,6 +71,17 @@ mod tests {
         assert_eq!(unpadded(&padded::<16>("eu-west").unwrap()), "eu-west");
         assert_eq!(unpadded(&padded::<4>("full").unwrap()), "full");
         assert!(padded::<4>("longer").unwrap_err().contains("4 bytes"));
+    }
+
+    #[test]
+    fn lengths_of_time_have_units() {
+        assert_eq!(
+            ["90s", "10min", "2h", "1h 30min", "1day"].map(|text| seconds(text).unwrap()),
+            [90, 600, 7_200, 5_400, 86_400]
+        );
+        for bad in ["", "10", "0s", "1ms", "2 fortnights", "200years"] {
+            assert!(seconds(bad).unwrap_err().contains("2h"), "{bad}");
+        }
     }
 
     #[test]

@@ -495,6 +495,12 @@ fn wire_bytes(message: &Message) -> usize {
     1 + 64 * usize::from(message.header.num_required_signatures) + message.serialize().len()
 }
 
+/// Bytes of a transaction of these instructions that `payer` pays for, with all that the pipeline adds: to know before how much fits
+/// into [`MAX_TRANSACTION`].
+pub fn transaction_bytes(payer: &Address, instructions: &[Instruction]) -> usize {
+    wire_bytes(&Message::new(&budgeted(instructions, MAX_COMPUTE_UNITS, 1), Some(payer)))
+}
+
 /// The accounts that a transaction locks for writing.
 fn writable(message: &Message) -> Vec<Address> {
     let is_writable = |&(i, _): &(usize, &Address)| message.is_maybe_writable(i, None);
