@@ -84,7 +84,7 @@ fn run() -> Result<()> {
     }
     match Arguments::parse().command {
         Task::Setup => {
-            setup::run()?;
+            setup::run_for_tests()?;
             println!("setup: everything is here");
             Ok(())
         }

@@ -13,6 +13,10 @@ const LLVM: &str = "/usr/lib/llvm-22";
 /// Debian packages, each with a file that shows it is there; `{arch}` stands for this machine's.
 const FOR_EVERYTHING: [(&str, &str); 3] =
     [("build-essential", "/usr/bin/cc"), ("make", "/usr/bin/make"), ("perl", "/usr/bin/perl")];
+/// The tests of the container runtime start an engine of their own, and make an image of busybox. The list of its files tells
+/// the static one from the other, which has the same program's name and does not run in an image.
+const FOR_TESTS: [(&str, &str); 2] =
+    [("docker.io", "/usr/sbin/dockerd"), ("busybox-static", "/var/lib/dpkg/info/busybox-static.list")];
 const FOR_PROGRAMS: [(&str, &str); 4] = [
     ("rustc-web", program::RUSTC),
     ("rust-web-src", "/usr/lib/rustlib/src/rust/library/std/src/lib.rs"),
@@ -58,9 +62,18 @@ impl Missing {
     }
 }
 
-/// Installs what is missing, or says how to. Quick and quiet when nothing is.
+/// Installs what building and running needs, or says how to. Quick and quiet when nothing is missing.
 pub fn run() -> Result<()> {
-    let missing = look();
+    install_missing(&FOR_EVERYTHING)
+}
+
+/// Installs what the tests need, too.
+pub fn run_for_tests() -> Result<()> {
+    install_missing(&[FOR_EVERYTHING.as_slice(), &FOR_TESTS].concat())
+}
+
+fn install_missing(always: &[(&'static str, &str)]) -> Result<()> {
+    let missing = look(always);
     if missing.nothing() {
         return check_compiler();
     }
@@ -76,18 +89,18 @@ pub fn run() -> Result<()> {
     for command in commands {
         install(&command)?;
     }
-    let left = look();
+    let left = look(always);
     ensure!(left.nothing(), "still missing after the installation: {left:?}");
     check_compiler()
 }
 
 /// Looks for files and versions; runs no package manager.
-fn look() -> Missing {
+fn look(always: &[(&'static str, &str)]) -> Missing {
     let absent = |list: &[(&'static str, &str)]| {
         let there = |file: &str| Path::new(&file.replace("{arch}", std::env::consts::ARCH)).exists();
         list.iter().filter(|(_, file)| !there(file)).map(|(name, _)| *name).collect::<Vec<_>>()
     };
-    let mut missing = Missing { packages: absent(&FOR_EVERYTHING), linker: false };
+    let mut missing = Missing { packages: absent(always), linker: false };
     // The official tools bring a compiler and LLVM of their own.
     if program::official_tools().is_ok() {
         return missing;

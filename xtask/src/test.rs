@@ -27,7 +27,7 @@ pub fn run(long: bool) -> Result<()> {
     let mut steps = Steps::start();
     let root = workspace::root()?;
     let others = [localnet::folder()?, root.join("tests/lowering/program")];
-    steps.run("tools", setup::run)?;
+    steps.run("tools", setup::run_for_tests)?;
     steps.run("format", || {
         let fix = "run `cargo fmt --all` there";
         cargo(workspace::cargo().args(["fmt", "--all", "--check"]).current_dir(&root), fix)?;

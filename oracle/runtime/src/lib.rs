@@ -1,21 +1,39 @@
 //! Running leased workloads.
 //!
-//! [`Runtime`] is what an agent needs; [`process::Processes`] runs plain processes, each lease in a private folder under a
-//! supervisor of its own (`datagalax-shim`), so that it goes on while the agent restarts, and nothing of it is left when it ends.
+//! [`Runtime`] is what an agent needs. [`oci::Containers`] runs OCI containers in a Docker engine; [`process::Processes`] runs plain
+//! processes, each lease in a private folder under a supervisor of its own (`datagalax-shim`). In both, workloads go on while the
+//! agent restarts, and nothing of a lease is left when it ends.
+//!
+//! | of a lease | container | plain process |
+//! |---|---|---|
+//! | memory, processes | by the kernel | by looking ten times a second, and of one process by the kernel |
+//! | disk | volumes by looking once a second, while an agent runs; one file by the kernel | folder by looking twice a second; one file by the kernel |
+//! | processor | by the kernel, if a bound is given | no |
+//! | host's files | none | as a user of its own sees them |
+//! | host's processes | unseen | seen, not touched |
+//! | network | its own; the host and all that it reaches are reached | the host's |
+//! | devices | GPUs if asked for, no others | as its user is let |
+//! | rights | no capabilities, no new ones, the engine's filter of system calls | no new ones |
+//! | output | kept by the engine while no agent runs, twice the limit and at least 32 MiB | kept by the supervisor |
+//! | kernel | shared | shared |
 //!
 //! | file | holds |
 //! |---|---|
 //! | [`workload`] | what is run, within which limits, and how it ended |
 //! | [`error`] | why something did not work |
+//! | [`oci`] | the runtime of containers |
 //! | [`process`] | the runtime of plain processes: folders, supervisors, exec, copying, the end |
-//! | [`log`] | a workload's output, bounded, to be followed |
-//! | [`shim`] | the supervisor: starts it, keeps the limits, ends it |
+//! | [`shim`] | the supervisor of a plain process: starts it, keeps the limits, ends it |
 //! | [`members`] | which processes belong to a lease |
+//! | [`log`] | a workload's output, bounded, to be followed |
+//! | `record` | what is known of a lease, on disk |
 
 pub mod error;
 pub mod log;
 pub mod members;
+pub mod oci;
 pub mod process;
+mod record;
 pub mod shim;
 pub mod workload;
 

@@ -5,15 +5,60 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::Chunk;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::{task, time};
+
+use crate::{Chunk, RuntimeError, error::failed};
+
+/// How often new output is looked for.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Files of which the oldest is dropped when another one begins.
 const SEGMENTS: u64 = 4;
 /// Most bytes of a chunk.
 const CHUNK: u64 = 64 * 1024;
 const PREFIX: &str = "log.";
+
+/// Output from an offset on, as [`crate::Runtime::logs`] gives it. `goes_on` tells whether more may be written after the next look.
+pub(crate) fn follow<F>(
+    folder: PathBuf,
+    from: u64,
+    follow: bool,
+    goes_on: impl Fn() -> F + Send + Sync + 'static,
+) -> BoxStream<'static, Result<Chunk, RuntimeError>>
+where
+    F: Future<Output = Result<bool, RuntimeError>> + Send,
+{
+    stream::unfold((folder, goes_on, Some(from)), move |(folder, goes_on, from)| async move {
+        let from = from?;
+        loop {
+            // First whether it goes on: what is written after that is read below.
+            let looked = async {
+                let more = goes_on().await?;
+                let folder = folder.clone();
+                let chunk =
+                    task::spawn_blocking(move || read(&folder, from)).await.unwrap_or_else(|error| Err(error.into()));
+                Ok((more, chunk.map_err(failed("read the output"))?))
+            };
+            match looked.await {
+                Ok((_, Some(chunk))) => {
+                    let next = chunk.offset + chunk.bytes.len() as u64;
+                    return Some((Ok(chunk), (folder, goes_on, Some(next))));
+                }
+                Ok((true, None)) if follow => time::sleep(LOOK).await,
+                Ok((_, None)) => return None,
+                Err(error) => return Some((Err(error), (folder, goes_on, None))),
+            }
+        }
+    })
+    .boxed()
+}
 
 /// Writes output, dropping the oldest beyond the limit.
 pub struct Writer {
@@ -28,6 +73,25 @@ impl Writer {
     /// Output in this folder, of at most `limit` bytes.
     pub fn new(folder: &Path, limit: u64) -> Self {
         Self { folder: folder.to_owned(), most: (limit / SEGMENTS).max(1), at: 0, segment: None }
+    }
+
+    /// Goes on after what is in the folder already.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn resume(folder: &Path, limit: u64) -> io::Result<Self> {
+        let mut writer = Self::new(folder, limit);
+        if let Some(start) = starts(folder)?.last() {
+            let file = OpenOptions::new().append(true).open(folder.join(file_name(*start)))?;
+            writer.at = start + file.metadata()?.len();
+            writer.segment = Some((*start, file));
+        }
+        Ok(writer)
+    }
+
+    /// Bytes of output so far, those that were dropped included.
+    pub fn at(&self) -> u64 {
+        self.at
     }
 
     /// Adds output.
@@ -131,5 +195,10 @@ mod tests {
         assert_eq!(bytes, 37);
         assert_eq!(all(folder.path(), 95), [(95, b"xx".to_vec())]);
         assert_eq!(all(folder.path(), 1_000), [], "nothing is invented");
+        drop(writer);
+        let mut writer = Writer::resume(folder.path(), 40).unwrap();
+        assert_eq!(writer.at(), 97);
+        writer.write(b"yy").unwrap();
+        assert_eq!(all(folder.path(), 95), [(95, b"xxyy".to_vec())]);
     }
 }

@@ -31,9 +31,9 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt,
     future::{self, BoxFuture},
-    stream::{self, BoxStream},
+    stream::BoxStream,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::{
@@ -47,7 +47,7 @@ use tokio::{
 use crate::{
     Chunk, End, Exec, Id, MAX_LEASES, Progress, Runtime, RuntimeError, Status, Workload,
     error::failed,
-    log,
+    log, record,
     shim::{self, Spec, Stop},
 };
 
@@ -253,13 +253,13 @@ impl Inner {
     }
 
     fn spec(&self, id: &Id) -> Result<Spec, RuntimeError> {
-        shim::read(&self.folder(id), shim::SPEC)
+        record::read(&self.folder(id), shim::SPEC)
             .map_err(failed("read the workload"))?
             .ok_or_else(|| RuntimeError::Absent(id.clone()))
     }
 
     fn ports(&self, id: &Id) -> Result<BTreeMap<String, u16>, RuntimeError> {
-        Ok(shim::read(&self.folder(id), shim::BEGAN).map_err(failed("read the ports"))?.unwrap_or_default())
+        Ok(record::read(&self.folder(id), shim::BEGAN).map_err(failed("read the ports"))?.unwrap_or_default())
     }
 
     /// Whether the lease's supervisor lives.
@@ -279,7 +279,7 @@ impl Inner {
     /// Where the workload is. One without a supervisor is lost, and ended.
     fn status(&self, id: &Id) -> Result<Status, RuntimeError> {
         let folder = self.folder(id);
-        let ended = || shim::read::<End>(&folder, shim::END).map_err(failed("read how it ended"));
+        let ended = || record::read::<End>(&folder, shim::END).map_err(failed("read how it ended"));
         if !folder.join(shim::SPEC).exists() {
             return Ok(Status::Absent);
         }
@@ -295,7 +295,7 @@ impl Inner {
             return Ok(Status::Ended(end));
         }
         self.spec(id)?.lease().kill_all(None).map_err(RuntimeError::Unkillable)?;
-        shim::write(&folder, shim::END, &End::Lost).map_err(failed("note that it was lost"))?;
+        record::write(&folder, shim::END, &End::Lost).map_err(failed("note that it was lost"))?;
         Ok(Status::Ended(End::Lost))
     }
 
@@ -345,7 +345,7 @@ impl Inner {
                 fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))?;
             }
             // Last: a folder with it is a lease.
-            shim::write(&folder, shim::SPEC, &spec)
+            record::write(&folder, shim::SPEC, &spec)
         })()
         .map_err(making)?;
         let said = File::create(folder.join("shim.err")).map_err(failed("start the supervisor"))?;
@@ -364,7 +364,7 @@ impl Inner {
             return Ok(false);
         }
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        shim::write(&folder, shim::STOP, &Stop { grace_ms }).map_err(failed("ask for the end"))?;
+        record::write(&folder, shim::STOP, &Stop { grace_ms }).map_err(failed("ask for the end"))?;
         Ok(true)
     }
 
@@ -382,7 +382,7 @@ impl Inner {
     /// Removes everything of a lease whose supervisor is gone.
     fn remove(&self, id: &Id) -> Result<(), RuntimeError> {
         let folder = self.folder(id);
-        if let Some(spec) = shim::read::<Spec>(&folder, shim::SPEC).map_err(failed("read the workload"))? {
+        if let Some(spec) = record::read::<Spec>(&folder, shim::SPEC).map_err(failed("read the workload"))? {
             spec.lease().kill_all(None).map_err(RuntimeError::Unkillable)?;
             // The user's files elsewhere: the places where anyone may write.
             if let Some(uid) = spec.uid {
@@ -430,29 +430,14 @@ impl Runtime for Processes {
     }
 
     fn logs(&self, id: &Id, from: u64, follow: bool) -> BoxStream<'static, Result<Chunk, RuntimeError>> {
-        let state = (self.clone(), id.clone(), Some(from));
-        stream::unfold(state, move |(runtime, id, from)| async move {
-            let from = from?;
-            loop {
-                let name = id.clone();
-                let looked = runtime.blocking(move |inner| {
-                    // First whether it goes on: what is written after that is read below.
-                    let goes_on = inner.supervised(&name)?;
-                    inner.spec(&name)?;
-                    Ok((goes_on, log::read(&inner.folder(&name), from).map_err(failed("read the output"))?))
-                });
-                match looked.await {
-                    Ok((_, Some(chunk))) => {
-                        let next = chunk.offset + chunk.bytes.len() as u64;
-                        return Some((Ok(chunk), (runtime, id, Some(next))));
-                    }
-                    Ok((true, None)) if follow => time::sleep(LOOK).await,
-                    Ok((_, None)) => return None,
-                    Err(error) => return Some((Err(error), (runtime, id, None))),
-                }
+        let (runtime, id) = (self.clone(), id.clone());
+        log::follow(self.0.folder(&id), from, follow, move || {
+            let (runtime, id) = (runtime.clone(), id.clone());
+            async move {
+                let supervised = move |inner: &Inner| inner.spec(&id).and_then(|spec| inner.supervised(&spec.id));
+                runtime.blocking(supervised).await
             }
         })
-        .boxed()
     }
 
     fn exec<'a>(&'a self, id: &'a Id, command: &'a [String]) -> BoxFuture<'a, Result<Exec, RuntimeError>> {

@@ -21,12 +21,13 @@ use rustix::{
     },
     thread::set_no_new_privs,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Id,
     log::Writer,
     members::{self, Lease, MARK},
+    record::{read, write},
     workload::{End, Workload},
 };
 
@@ -106,25 +107,6 @@ impl Spec {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Stop {
     pub grace_ms: u64,
-}
-
-/// Reads a file of the folder; `None` when it is not there.
-pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
-    match fs::read(folder.join(name)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes a file of the folder, whole or not at all, and lasting.
-pub(crate) fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
-    let fresh = folder.join(format!("{name}.new"));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(&fresh, folder.join(name))?;
-    File::open(folder)?.sync_all()
 }
 
 /// The supervisor's whole life, for the folder that its only argument names. Returns its exit status.
