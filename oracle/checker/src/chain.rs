@@ -72,6 +72,10 @@ pub struct Target {
     pub endpoint: String,
     /// The hardware it was registered for.
     pub fingerprint: Digest,
+    /// Registered units: GPUs, but in the class `cpu`.
+    pub gpus: u8,
+    /// The class's least memory of a GPU in bytes; 0 for the class `cpu`, or when the class is not on chain.
+    pub minimum_memory: u64,
     /// What a beacon asks of it; `None` when no challenge can be planned for its class.
     pub ask: Option<Ask>,
     /// Where it claims to be; `None` when that is no place on Earth.

@@ -11,7 +11,7 @@
 //! | [`probe`] | one question to one agent, within bounds of time and size |
 //! | [`measure`] | all questions to all containers of a block in an epoch |
 //! | [`score`] | from what was measured to the vote: pure |
-//! | [`findings`] | what containers have in common and should not: evidence, no verdict |
+//! | [`findings`] | what containers have in common and should not: evidence, no verdict; [`inspection`] what cannot be true of one |
 //! | [`store`] | reports and evidence on disk; [`record`] writes what is measured in batches, [`disk`] says how much room is left |
 //! | [`daemon`] | the loops: follow slots, measure, commit, reveal, claim, keep house |
 //! | [`serve`] | evidence by Merkle proof after the reveal; whether a host can be reached |
@@ -21,6 +21,7 @@ pub mod chain;
 pub mod daemon;
 pub mod disk;
 pub mod findings;
+pub mod inspection;
 pub mod measure;
 pub mod metrics;
 pub mod onchain;

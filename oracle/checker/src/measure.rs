@@ -18,7 +18,7 @@ use crate::{
     probe::{Asked, Prober},
     record::Sink,
     schedule,
-    score::{self, BeaconScore, Measured},
+    score::{self, BeaconResult, BeaconScore, Measured},
     store::{BlockKey, Record, Resumed, What},
 };
 
@@ -32,7 +32,7 @@ const PROMPT: Duration = Duration::from_millis(500);
 pub struct Plan {
     /// Liveness probes of each container in an epoch.
     pub probes: usize,
-    /// Most liveness probes in flight.
+    /// Most liveness probes and inspections in flight.
     pub concurrency: usize,
     /// Most beacons in flight: 256 for each block.
     pub beacons: usize,
@@ -71,8 +71,10 @@ pub struct RowState {
     pub answered: u32,
     /// The fastest signed answer to one.
     pub fastest: Option<Duration>,
-    /// Beacons by slot, with the slot's hash, and microseconds to the root.
-    pub beacons: BTreeMap<u64, (Digest, BeaconScore, Option<u64>)>,
+    /// Whether the inspection of the epoch was answered, once it was asked for.
+    pub inspected: Option<bool>,
+    /// Beacons by slot.
+    pub beacons: BTreeMap<u64, BeaconResult>,
     /// The last verified metrics.
     pub metrics: Option<datagalax_protocol::Metrics>,
     /// The first thing that went wrong, for the log.
@@ -86,7 +88,8 @@ impl RowState {
         for (answered, took) in &resumed.probes {
             state.probed(answered.then_some(*took));
         }
-        state.beacons = resumed.beacons.iter().map(|(slot, hash, score, us)| (*slot, (*hash, *score, *us))).collect();
+        state.inspected = resumed.inspected;
+        state.beacons = resumed.beacons.clone();
         state
     }
 
@@ -110,7 +113,7 @@ impl RowState {
     /// The score's input; `counted` are the beacons that are final, ascending. One that was not asked here is in it as that.
     pub fn measured(&self, counted: &[(u64, Digest)], location: Location) -> Measured {
         let score = |(slot, hash): &(u64, Digest)| match self.beacons.get(slot) {
-            Some((of, score, _)) if of == hash => *score,
+            Some(result) if result.hash == *hash => result.score,
             _ => BeaconScore::NotAsked,
         };
         Measured { asked: self.asked, answered: self.answered, beacons: counted.iter().map(score).collect(), location }
@@ -150,6 +153,13 @@ impl Progress {
 /// Reads a block's targets from the chain once more.
 pub type Reread = Arc<dyn Fn() -> BoxFuture<'static, Option<Vec<Target>>> + Send + Sync>;
 
+/// What a container is asked at a random instant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Question {
+    Liveness,
+    Inspection,
+}
+
 /// Measures blocks.
 pub struct Measurer {
     prober: Prober,
@@ -177,17 +187,21 @@ impl Measurer {
         &self.prober
     }
 
-    /// Sends the liveness probes that are still to be sent, at random instants from now until `until`, and returns by then.
+    /// Sends the liveness probes and inspections that are still to be sent, at random instants from now until `until`, and returns
+    /// by then.
     pub async fn probe(self: &Arc<Self>, round: Round, progress: &Arc<Progress>, sink: &Arc<dyn Sink>, until: Instant) {
         let begun = Instant::now();
         let window = until.saturating_duration_since(begun).saturating_sub(self.prober.limits().timeout + MARGIN);
-        let mut plan: Vec<(Duration, usize)> = Vec::new();
+        let mut plan: Vec<(Duration, usize, Question)> = Vec::new();
         {
             let states = progress.lock();
             let random = &mut rand::rng();
             for (index, state) in states.iter().enumerate() {
-                let left = self.plan.probes.saturating_sub(state.asked as usize);
-                plan.extend(schedule::instants(left, window, random).into_iter().map(|at| (at, index)));
+                let probes = self.plan.probes.saturating_sub(state.asked as usize);
+                let inspections = usize::from(state.inspected.is_none());
+                for (question, left) in [(Question::Liveness, probes), (Question::Inspection, inspections)] {
+                    plan.extend(schedule::instants(left, window, random).into_iter().map(|at| (at, index, question)));
+                }
             }
         }
         if window.is_zero() {
@@ -195,7 +209,7 @@ impl Measurer {
         }
         plan.sort_unstable();
         let mut tasks = JoinSet::new();
-        for (at, index) in plan {
+        for (at, index, question) in plan {
             let due = begun + at;
             let place = async {
                 time::sleep_until(due).await;
@@ -205,7 +219,12 @@ impl Measurer {
             let Ok(Ok(place)) = time::timeout_at(until, place).await else { break };
             self.metrics.probe_delay_seconds.observe(due.elapsed().as_secs_f64());
             let (this, progress, sink) = (self.clone(), progress.clone(), sink.clone());
-            tasks.spawn(async move { this.probe_one(round, &progress, index, &sink, place, until).await });
+            tasks.spawn(async move {
+                match question {
+                    Question::Liveness => this.probe_one(round, &progress, index, &sink, place, until).await,
+                    Question::Inspection => this.inspect_one(round, &progress, index, &sink, place, until).await,
+                }
+            });
             while tasks.try_join_next().is_some() {}
         }
         while tasks.join_next().await.is_some() {}
@@ -244,6 +263,26 @@ impl Measurer {
         sink.record(record(round, target, What::Probe(Box::new(exchange)))).await;
     }
 
+    /// Asks what a host is made of. No vote is made of the answer, or of none.
+    async fn inspect_one(
+        &self,
+        round: Round,
+        progress: &Progress,
+        index: usize,
+        sink: &Arc<dyn Sink>,
+        place: OwnedSemaphorePermit,
+        until: Instant,
+    ) {
+        let target = &progress.targets[index];
+        let asked = time::timeout_at(until, self.prober.inspection(&round.context(target), target)).await;
+        drop(place);
+        let Ok((Some(exchange), answer)) = asked else { return };
+        let outcome = if answer.is_ok() { ProbeOutcome::Answered } else { ProbeOutcome::Failed };
+        self.metrics.inspections.get_or_create(&outcome).inc();
+        progress.lock()[index].inspected = Some(answer.is_ok());
+        sink.record(record(round, target, What::Inspection(Box::new(exchange)))).await;
+    }
+
     /// Asks all rows for their answer to a beacon at once, those that were not asked before. Returns when all have answered or
     /// failed, soon after `until` at the latest.
     pub async fn beacon(
@@ -259,7 +298,7 @@ impl Measurer {
         let mut tasks = JoinSet::new();
         let slot = beacon.slot;
         for index in 0..progress.targets.len() {
-            let known = progress.lock()[index].beacons.get(&slot.number).is_some_and(|(hash, ..)| *hash == slot.hash);
+            let known = progress.lock()[index].beacons.get(&slot.number).is_some_and(|result| result.hash == slot.hash);
             if known {
                 continue;
             }
@@ -289,11 +328,10 @@ impl Measurer {
                 if let Some(elapsed) = elapsed {
                     this.metrics.beacon_root_seconds.observe(elapsed.as_secs_f64());
                 }
-                let micros = elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
                 {
                     let mut states = progress.lock();
                     let state = &mut states[index];
-                    state.beacons.insert(slot.number, (slot.hash, score, micros));
+                    state.beacons.insert(slot.number, BeaconResult::of(score, &evidence));
                     if let Some(error) = &error {
                         state.trouble.get_or_insert_with(|| error.to_string());
                     }
@@ -304,7 +342,7 @@ impl Measurer {
                     row = target.row,
                     slot = slot.number,
                     ?score,
-                    micros,
+                    micros = evidence.elapsed_us,
                     error = error.map(|error| error.to_string()),
                     "beacon asked"
                 );

@@ -3,7 +3,7 @@
 use datagalax_service::metrics::{Counter, Family, Gauge, Histogram, Metrics as _, Registry, exponential_buckets, label};
 
 label! {
-    /// What became of a liveness probe.
+    /// What became of a liveness probe or an inspection.
     pub enum ProbeOutcome: "outcome" { Answered = "answered", Failed = "failed" }
 }
 
@@ -20,8 +20,12 @@ label! {
 }
 
 label! {
-    /// What was found by comparing.
-    pub enum FindingKind: "kind" { Uuid = "uuid", Fingerprint = "fingerprint", Endpoint = "endpoint", Outside = "outside" }
+    /// What was found by comparing: with other containers, with the place it claims, with what is registered, with what can be.
+    pub enum FindingKind: "kind" {
+        Uuid = "uuid", Fingerprint = "fingerprint", Endpoint = "endpoint", Timing = "timing", Outside = "outside",
+        Unregistered = "unregistered", Impossible = "impossible", Clock = "clock", Fault = "fault", Shared = "shared",
+        Idle = "idle",
+    }
 }
 
 label! {
@@ -34,6 +38,8 @@ datagalax_service::metrics! {
     pub struct Metrics: "datagalax_checker" {
         /// Liveness probes, by outcome.
         pub probes: Family<ProbeOutcome, Counter>,
+        /// Inspections, by outcome. No vote is made of them.
+        pub inspections: Family<ProbeOutcome, Counter>,
         /// Time from when a probe was due until it was sent: grows when this checker has too little concurrency.
         pub probe_delay_seconds: Histogram = Histogram::new(exponential_buckets(0.001, 4.0, 8)),
         /// Round trips of answered probes.

@@ -233,6 +233,8 @@ impl Chain for OnChain {
                     operator: container.operator,
                     endpoint: container.endpoint().to_owned(),
                     fingerprint: container.fingerprint,
+                    gpus: container.gpus,
+                    minimum_memory: class.map_or(0, |(_, class)| class.terms.minimum_vram),
                     ask,
                     claimed: Position::new(container.latitude, container.longitude).ok(),
                 }

@@ -14,8 +14,8 @@ use datagalax_gpu::{
     score,
 };
 use datagalax_protocol::{
-    BeaconAnswer, BeaconRequest, Context, Digest, Envelope, Expected, LivenessAnswer, LivenessRequest, Malformed, Payload,
-    Refusal, SampleAnswer, SampleRequest,
+    BeaconAnswer, BeaconRequest, Context, Digest, Envelope, Expected, Inspection, InspectionAnswer, InspectionRequest,
+    LivenessAnswer, LivenessRequest, Malformed, Payload, Refusal, SampleAnswer, SampleRequest,
     beacon::contradicts,
     envelope::{MAX_MESSAGE, SignError},
     evidence::{BeaconEvidence, Exchange, Outcome},
@@ -169,14 +169,36 @@ impl Prober {
         context: &Context,
         target: &Target,
     ) -> (Option<Exchange>, Result<datagalax_protocol::Metrics, ProbeError>) {
+        let (exchange, answer) = self.ask::<_, LivenessAnswer>(context, target, path::LIVENESS, &LivenessRequest).await;
+        (exchange, answer.map(|answer| answer.metrics))
+    }
+
+    /// Asks once what the host is made of; busy answers are asked again within the same time. Without an exchange nothing was
+    /// asked.
+    pub async fn inspection(
+        &self,
+        context: &Context,
+        target: &Target,
+    ) -> (Option<Exchange>, Result<Inspection, ProbeError>) {
+        let (exchange, answer) =
+            self.ask::<_, InspectionAnswer>(context, target, path::INSPECTION, &InspectionRequest).await;
+        (exchange, answer.map(|answer| answer.inspection))
+    }
+
+    async fn ask<Q: Payload, A: Payload + Answer>(
+        &self,
+        context: &Context,
+        target: &Target,
+        path: &str,
+        question: &Q,
+    ) -> (Option<Exchange>, Result<A, ProbeError>) {
         let until = Instant::now() + self.limits.timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let (exchange, answer): (_, Result<LivenessAnswer, _>) =
-                self.exchange(context, target, path::LIVENESS, &LivenessRequest, left).await;
+            let (exchange, answer) = self.exchange(context, target, path, question, left).await;
             match answer {
                 Err(error) if error.is_busy() && pause(until).await => {}
-                answer => return (exchange, answer.map(|answer| answer.metrics)),
+                answer => return (exchange, answer),
             }
         }
     }
@@ -439,7 +461,7 @@ trait Answer {
 macro_rules! answers {
     ($($answer:ty),*) => { $(impl Answer for $answer { fn request(&self) -> Digest { self.request } })* };
 }
-answers!(LivenessAnswer, BeaconAnswer, SampleAnswer);
+answers!(LivenessAnswer, InspectionAnswer, BeaconAnswer, SampleAnswer);
 
 /// Waits a random moment before asking a busy agent again; false when there is no time for that.
 async fn pause(until: Instant) -> bool {

@@ -2,7 +2,10 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use datagalax_gpu::{beacon, location::Location};
-use datagalax_protocol::RowVote;
+use datagalax_protocol::{
+    Digest, RowVote,
+    evidence::{BeaconEvidence, Exchange, Outcome},
+};
 
 /// What one beacon came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -21,6 +24,28 @@ pub enum BeaconScore {
     Unanswered,
     /// Not asked, or not listened to long enough, for a reason on this side.
     NotAsked,
+}
+
+/// What one beacon came to for one container, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeaconResult {
+    /// The slot's hash.
+    pub hash: Digest,
+    /// The score.
+    pub score: BeaconScore,
+    /// Microseconds from the slot's first sight to the signed root, if both were seen.
+    pub elapsed_us: Option<u64>,
+    /// When the root was there, unix milliseconds by this machine's clock.
+    pub root_at_ms: Option<i64>,
+}
+
+impl BeaconResult {
+    /// From the exchanges, of which the first is the one that the root was asked for in.
+    pub fn of(score: BeaconScore, evidence: &BeaconEvidence) -> Self {
+        let root = evidence.exchanges.first().filter(|root| matches!(root.outcome, Outcome::Answered(_)));
+        let root_at_ms = root.map(Exchange::ended_at_ms);
+        Self { hash: evidence.slot_hash, score, elapsed_us: evidence.elapsed_us, root_at_ms }
+    }
 }
 
 /// What was measured of one row in one epoch.

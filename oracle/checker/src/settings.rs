@@ -36,7 +36,7 @@ pub struct Settings {
     /// Liveness probes of each container in an epoch, at random instants. Where a host is can be judged from 8 on.
     #[arg(long, env = "DATAGALAX_CHECKER_PROBES", default_value_t = 8, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=256))]
     pub probes: u16,
-    /// Most liveness probes in flight.
+    /// Most liveness probes and inspections in flight.
     #[arg(long, env = "DATAGALAX_CHECKER_CONCURRENCY", default_value_t = 256, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=4_096))]
     pub concurrency: u16,
     /// Most containers asked at once at a beacon: 256 for each block. Each takes a socket: mind the limit of open files.

@@ -4,6 +4,7 @@
 mod fake;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -114,7 +115,8 @@ async fn all_seats_of_the_operator_are_measured_committed_revealed_and_shown() {
     let folder = tempfile::tempdir().unwrap();
     let (good, probes) = honest(0, 3).await;
     let (other, _) = honest(1, 7).await;
-    let targets = vec![(0, good.clone()), (0, bad(9, Fault::Hangs).await), (1, other)];
+    let odd = bad(12, Fault::OtherHardware).await;
+    let targets = vec![(0, good.clone()), (0, bad(9, Fault::Hangs).await), (0, odd), (1, other)];
     // Two checkers of one operator share block 0; a stranger sits there, too.
     let seats = [(0, 1, 7), (0, 3, 8), (0, 4, 99), (1, 0, 7)];
     let chain = FakeChain::new(8, targets, &seats);
@@ -132,7 +134,8 @@ async fn all_seats_of_the_operator_are_measured_committed_revealed_and_shown() {
     chain.until("the claim", |chain| chain.claims.load(Ordering::SeqCst) == 1).await;
     running.stop().await;
 
-    assert_eq!(votes(chain.values(0, 1).unwrap()), [(3, 100, 100, true), (9, 0, 0, false)]);
+    let expected = [(3, 100, 100, true), (9, 0, 0, false), (12, 100, 100, true)];
+    assert_eq!(votes(chain.values(0, 1).unwrap()), expected);
     assert_eq!(votes(chain.values(1, 0).unwrap()), [(7, 100, 100, true)]);
     assert_eq!(chain.values(0, 3), chain.values(0, 1), "one measurement for both seats");
     assert_eq!(probes.load(Ordering::SeqCst), PROBES as u32);
@@ -147,6 +150,14 @@ async fn all_seats_of_the_operator_are_measured_committed_revealed_and_shown() {
     let evidence = Opening::verify(&bytes, &chain.commitment(0, 3), 3).unwrap();
     let answered = |outcome: &Outcome| matches!(outcome, Outcome::Answered(_));
     assert_eq!(evidence.liveness.iter().filter(|exchange| answered(&exchange.outcome)).count(), PROBES);
+    let inspected = evidence.inspection.unwrap();
+    let Outcome::Answered(inspection) = &inspected.outcome else { panic!("{:?}", inspected.outcome) };
+    assert!(inspection.signature_holds() && inspection.signer() == good.operator);
+    assert_eq!(evidence.findings, [""; 0]);
+    // Other hardware than the registered is found, and costs nothing.
+    let bytes = store.opening(at, 12).await.unwrap().unwrap().encode();
+    let odd = Opening::verify(&bytes, &chain.commitment(0, 3), 12).unwrap();
+    assert_eq!(odd.findings, ["the hardware is not the registered one: another fingerprint"]);
     let slots: Vec<u64> = evidence.beacons.iter().map(|beacon| beacon.slot).collect();
     assert_eq!(slots, chain.beacons(), "every beacon of the epoch");
     let last = evidence.beacons.last().unwrap();
@@ -167,6 +178,7 @@ async fn all_seats_of_the_operator_are_measured_committed_revealed_and_shown() {
     let status = std::fs::read(folder.path().join("status.json")).unwrap();
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(status["rows"][0]["vote"]["capacity"], 100);
+    assert_eq!(status["rows"][0]["inspection"], "answered");
 }
 
 /// Kills the checker at each step of an epoch, in one epoch each, side by side.
@@ -222,6 +234,10 @@ async fn killed(step: &str, condition: impl Fn(&FakeChain, &Path) -> bool) {
     assert_eq!(chain.commits.load(Ordering::SeqCst), 1, "{step}");
     assert_eq!(chain.reveals.load(Ordering::SeqCst), 1, "{step}");
     assert_eq!(votes(chain.values(0, 1).unwrap()), [(0, 100, 100, true)], "{step}");
+    let at = SeatRef { block: 0, epoch: EPOCH, seat: 1 };
+    let bytes = reopen(folder.path()).await.opening(at, 0).await.unwrap().unwrap().encode();
+    let evidence = Opening::verify(&bytes, &chain.commitment(0, 1), 0).unwrap();
+    assert!(evidence.inspection.is_some_and(|asked| matches!(asked.outcome, Outcome::Answered(_))), "{step}");
     // A probe in flight, or in the last half second, may be lost with the process; those before it are not asked again.
     let asked = probes.load(Ordering::SeqCst) as usize;
     assert!((1..=PROBES + 3).contains(&asked), "{step}: asked {asked} times");
@@ -293,8 +309,14 @@ async fn old_and_too_much_evidence_goes_and_open_reports_stay() {
     let day = 86_400;
     for (number, start) in [(1, 0), (2, day), (3, 20 * day), (4, 40 * day)] {
         let place = BlockKey { epoch: EpochKey { start, number }, block: 0 };
-        let rows =
-            (0..40).map(|row| RowFinish { row, container: [row; 32], findings: vec!["x".repeat(200); 200] }).collect();
+        let rows = (0..40)
+            .map(|row| RowFinish {
+                row,
+                container: [row; 32],
+                findings: vec!["x".repeat(200); 200],
+                times_us: BTreeMap::new(),
+            })
+            .collect();
         let measured = store.finish(place, rows, Vec::new(), ReportValues::new()).await.unwrap();
         let seat = Seat { at: SeatRef { block: 0, epoch: number, seat: 2 }, checker: 7 };
         let mut report = SavedReport::new(&CLUSTER, seat, start, &measured);

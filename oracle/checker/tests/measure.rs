@@ -15,7 +15,7 @@ use datagalax_checker::{
     probe::{Limits, Prober},
     reach::Policy,
     record::Sink,
-    score::{self, BeaconScore},
+    score::{self, BeaconResult, BeaconScore},
     store::{BlockKey, EpochKey, Record, What},
 };
 use datagalax_gpu::{beacon::Slot, capacity::Spread, location::Location};
@@ -97,7 +97,7 @@ async fn measure(targets: Vec<Target>) -> (Vec<RowState>, Vec<Record>) {
 }
 
 fn score(state: &RowState) -> BeaconScore {
-    state.beacons.get(&SLOT).map_or(BeaconScore::NotAsked, |(_, score, _)| *score)
+    state.beacons.get(&SLOT).map_or(BeaconScore::NotAsked, |result| result.score)
 }
 
 fn vote(state: &RowState) -> Option<(u8, u8, bool, bool)> {
@@ -110,14 +110,14 @@ async fn an_honest_agent_gets_full_marks_and_leaves_evidence() {
     let (target, _) = honest(0, 5).await;
     let (states, records) = measure(vec![target.clone()]).await;
     assert_eq!(vote(&states[0]), Some((100, 100, true, false)), "{:?}", states[0].trouble);
-    assert_eq!((states[0].asked, states[0].answered, records.len()), (6, 6, 7));
+    assert_eq!((states[0].asked, states[0].answered, states[0].inspected, records.len()), (6, 6, Some(true), 8));
     assert!(states[0].metrics.is_some() && states[0].fastest.is_some());
-    // Probes, root and opening, each signed by both sides, are kept for whoever asks.
+    // Probes, inspection, root and opening, each signed by both sides, are kept for whoever asks.
     let mut exchanges = Vec::new();
     for record in records {
         assert_eq!((record.row, record.container), (5, target.container.to_bytes()));
         match record.what {
-            What::Probe(exchange) => exchanges.push(*exchange),
+            What::Probe(exchange) | What::Inspection(exchange) => exchanges.push(*exchange),
             What::Beacon(_, evidence) => {
                 assert_eq!((evidence.slot, evidence.slot_hash, evidence.exchanges.len()), (SLOT, slot_hash(SLOT), 2));
                 assert!(evidence.elapsed_us.is_some());
@@ -159,6 +159,9 @@ async fn every_fault_is_caught_and_costs_only_its_own_row() {
         (Fault::Closed, (100, 0, true, false)),
         (Fault::TwoRoots, (100, 0, true, true)),
         (Fault::Late, (100, 0, false, false)),
+        // No vote is made of inspections.
+        (Fault::OtherHardware, (100, 100, true, false)),
+        (Fault::Uninspected, (100, 100, true, false)),
     ];
     let mut targets = Vec::new();
     for (row, (fault, _)) in (0u8..).zip(expected) {
@@ -190,12 +193,13 @@ async fn every_fault_is_caught_and_costs_only_its_own_row() {
         (schedule.allowance, schedule.deadline) = (patience, patience);
     }
     // A place for every question, so that those who keep theirs for long do not hold up the others.
-    let measurer = patient(targets.len() * (PROBES + 1), Policy::Private, patience);
+    let measurer = patient(targets.len() * (PROBES + 2), Policy::Private, patience);
     let now = beacon(Some(Instant::now()), true);
     let (states, records) = measure_for(patience * 2, measurer, targets.clone(), None, now).await;
     for (state, (fault, expected)) in states.iter().zip(expected) {
         assert_eq!(vote(state), Some(expected), "{fault:?}: {:?}", state.trouble);
-        assert!(state.trouble.is_some() || fault == Fault::None, "{fault:?}");
+        let paid = matches!(fault, Fault::None | Fault::OtherHardware | Fault::Uninspected);
+        assert_eq!(state.trouble.is_none(), paid, "{fault:?}: {:?}", state.trouble);
     }
     for (state, target) in states[faults..].iter().zip(&targets[faults..]) {
         assert_eq!(vote(state), Some((0, 0, false, false)), "{}: {:?}", target.endpoint, state.trouble);
@@ -203,7 +207,7 @@ async fn every_fault_is_caught_and_costs_only_its_own_row() {
     // What is kept of a stranger is bounded, whatever it sends.
     for record in records {
         let exchanges = match record.what {
-            What::Probe(exchange) => vec![*exchange],
+            What::Probe(exchange) | What::Inspection(exchange) => vec![*exchange],
             What::Beacon(_, evidence) => evidence.exchanges,
         };
         assert!(exchanges.len() <= 3);
@@ -276,12 +280,15 @@ async fn more_hosts_than_places_are_all_probed() {
 #[tokio::test]
 async fn what_an_earlier_run_measured_is_not_measured_again() {
     let (target, probes) = honest(0, 0).await;
-    let known = (slot_hash(SLOT), BeaconScore::Answered { capacity: Some(77), token: 3, dishonest: false }, None);
-    let state = RowState { asked: 4, answered: 2, beacons: [(SLOT, known)].into(), ..RowState::default() };
+    let score = BeaconScore::Answered { capacity: Some(77), token: 3, dishonest: false };
+    let known = BeaconResult { hash: slot_hash(SLOT), score, elapsed_us: None, root_at_ms: None };
+    let (inspected, beacons) = (Some(false), [(SLOT, known)].into());
+    let state = RowState { asked: 4, answered: 2, inspected, beacons, ..RowState::default() };
     let place = BlockKey { epoch: EpochKey { start: 0, number: EPOCH }, block: 0 };
     let round = Round { cluster: CLUSTER, place };
     let progress = Progress::new(vec![target], vec![state]);
-    let sink: Arc<dyn Sink> = Arc::new(Kept::default());
+    let kept = Arc::new(Kept::default());
+    let sink: Arc<dyn Sink> = kept.clone();
     let (measurer, until) = (measurer(8, Policy::Private), Instant::now() + Duration::from_millis(2_500));
     let reread: Reread = Arc::new(|| async { None }.boxed());
     measurer.beacon(round, &progress, beacon(Some(Instant::now()), true), reread, &sink, until).await;
@@ -289,4 +296,7 @@ async fn what_an_earlier_run_measured_is_not_measured_again() {
     let state = &progress.states()[0];
     assert_eq!((state.asked, state.answered, probes.load(std::sync::atomic::Ordering::SeqCst)), (6, 4, 2));
     assert_eq!(vote(state), Some((66, 77, true, false)));
+    assert_eq!(state.inspected, Some(false));
+    let records = kept.0.lock().unwrap();
+    assert!(records.len() == 2 && records.iter().all(|record| matches!(record.what, What::Probe(_))), "nor inspected");
 }

@@ -3,6 +3,8 @@
 //! A host's metrics are its own word, and nothing is paid by them; these findings tell a checker's operator where to look,
 //! and a user what to be wary of. What a host can do is shown by the challenge alone.
 
+use std::fmt;
+
 use datagalax_protocol::{Digest, GpuDetails, GpuMetrics, Inspection, Workload, inspection::Virtualisation};
 
 use crate::{capacity::device_memory, fingerprint::Hardware};
@@ -13,6 +15,9 @@ const XID_OFF_THE_BUS: u64 = 79;
 const CLOCK_TOLERANCE: i64 = 30;
 /// Degrees Celsius above which no card works (they throttle well below and switch off).
 const HOTTEST: u16 = 125;
+/// A card shows a little less than the memory it is sold with (what the driver keeps), and a class may ask for the round number:
+/// so many per thousand may be missing.
+const MEMORY_TOLERANCE: u64 = 30;
 /// Least power of a card under full load, in milliwatts; none idles below and computes.
 const LEAST_WORKING_POWER: u32 = 10_000;
 
@@ -21,9 +26,9 @@ const LEAST_WORKING_POWER: u32 = 10_000;
 pub struct Claim {
     /// The registered fingerprint.
     pub fingerprint: Digest,
-    /// Registered number of GPUs; 0 for the class `cpu`.
+    /// Registered number of GPUs; 0 for the class `cpu`, whose units are no cards.
     pub gpus: u16,
-    /// The class's least memory of a device in bytes.
+    /// The class's least memory of a device in bytes; 0 for the class `cpu`.
     pub minimum_memory: u64,
 }
 
@@ -97,6 +102,41 @@ pub enum Finding {
     Shared(String),
 }
 
+/// In words. What a host says of itself is shown escaped.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint => f.write_str("the hardware is not the registered one: another fingerprint"),
+            Self::FingerprintOfOtherCards => f.write_str("the fingerprint is not that of the cards it names"),
+            Self::Count { registered, reported } => write!(f, "{reported} cards reported, {registered} registered"),
+            Self::Twice(uuid) => write!(f, "card {} is named twice", uuid.escape_debug()),
+            Self::Memory { uuid, reported } => {
+                write!(f, "card {} has {reported} bytes of memory, less than its class asks", uuid.escape_debug())
+            }
+            Self::MemoryInUse(uuid) => write!(f, "card {} has more memory in use than it has", uuid.escape_debug()),
+            Self::Clock(behind) => write!(f, "the host's clock is off by {behind} s (positive: behind)"),
+            Self::Impossible { uuid, reading } => {
+                write!(f, "card {} reports a {reading} that no card can have", uuid.escape_debug())
+            }
+            Self::NotFilled { uuid, used, needed } => {
+                let uuid = uuid.escape_debug();
+                write!(f, "card {uuid} had {used} bytes in use while it computed a challenge of {needed}")
+            }
+            Self::Idle { uuid, power } => {
+                write!(f, "card {} drew {power} mW while it computed a challenge", uuid.escape_debug())
+            }
+            Self::Uncorrected { uuid, errors } => {
+                write!(f, "card {} has {errors} ECC errors that were not corrected", uuid.escape_debug())
+            }
+            Self::Xid { uuid, codes } => {
+                write!(f, "card {} reported driver errors (Xid {codes:?})", uuid.escape_debug())
+            }
+            Self::Lost(uuid) => write!(f, "card {} does not answer any more", uuid.escape_debug()),
+            Self::Shared(uuid) => write!(f, "card {} is a share of a card", uuid.escape_debug()),
+        }
+    }
+}
+
 /// What does not fit in an inspection that was received at `now` (unix seconds).
 pub fn findings(claim: &Claim, inspection: &Inspection, now: i64) -> Vec<Finding> {
     let metrics = &inspection.metrics;
@@ -151,7 +191,7 @@ fn of_card(claim: &Claim, gpu: &GpuMetrics, details: &GpuDetails, found: &mut Ve
         found.push(Finding::Lost(uuid()));
         return;
     }
-    if gpu.memory_total < claim.minimum_memory {
+    if gpu.memory_total < claim.minimum_memory - claim.minimum_memory / 1_000 * MEMORY_TOLERANCE {
         found.push(Finding::Memory { uuid: uuid(), reported: gpu.memory_total });
     }
     if gpu.memory_used > gpu.memory_total {

@@ -5,7 +5,7 @@
 //! instant: one card behind two registrations answers one. Each finding carries what it was found in, so that it can be
 //! shown and looked into.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datagalax_protocol::{Digest, GpuMetrics};
 
@@ -15,8 +15,13 @@ pub type Container = [u8; 32];
 /// Fewest beacons that two containers must have answered both for their timing to be compared.
 pub const FEWEST_SHARED: usize = 16;
 /// Correlation of timing from which it is a finding, in either direction: two hosts behind one card slow each other down, or
-/// take turns. By chance it comes to this in 16 beacons for about one pair in 10^8.
+/// take turns. By chance it comes to this in 16 beacons for about one pair in 10^8 (`tests/likeness.rs` measures it).
 pub const STRONG: f64 = 0.95;
+/// Without the beacons that speak most for it, [`LOUDEST`] of them, the correlation must still be this: two steady hosts that were
+/// both held up once or twice at the same beacon, by chance, share nothing.
+pub const STEADY: f64 = 0.9;
+/// See [`STEADY`].
+pub const LOUDEST: usize = 2;
 /// Least relative spread of times that can be compared, in parts of the median: below it they are all the same time, and
 /// what is left is the clock.
 const LEAST_SPREAD: f64 = 0.01;
@@ -106,51 +111,76 @@ fn shared<K: Ord>(pairs: impl Iterator<Item = (K, Container)>) -> impl Iterator<
     })
 }
 
+/// A beacon's place among all, and the deviations of two containers there.
+type Pair = (usize, f64, f64);
+
 fn shared_timing(observations: &[Observation]) -> Vec<Finding> {
-    let deviations = deviations(observations);
+    let (slots, deviations) = deviations(observations);
     let mut found = Vec::new();
+    let mut both: Vec<Pair> = Vec::with_capacity(slots.len());
     for (i, (a, a_times)) in observations.iter().zip(&deviations).enumerate() {
         for (b, b_times) in observations.iter().zip(&deviations).skip(i + 1) {
-            let both: Vec<(u64, f64, f64)> =
-                a_times.iter().filter_map(|(slot, a)| Some((*slot, *a, *b_times.get(slot)?))).collect();
+            both.clear();
+            let pairs = a_times.iter().zip(b_times).enumerate();
+            both.extend(pairs.filter_map(|(slot, (a, b))| Some((slot, (*a)?, (*b)?))));
             if both.len() < FEWEST_SHARED {
                 continue;
             }
-            let Some(correlation) = correlation(&both).filter(|r| r.abs() >= STRONG) else { continue };
+            let varies = spread(&both, |pair| pair.1).min(spread(&both, |pair| pair.2)) >= LEAST_SPREAD;
+            let correlation = correlation(&both);
+            // What is not a number is not strong.
+            let strong = correlation.abs() >= STRONG;
+            if !varies || !strong {
+                continue;
+            }
+            let times = both.iter().map(|(slot, ..)| slots[*slot]);
             let (a, b) = if a.container <= b.container { (a, b) } else { (b, a) };
-            let times_us = both.iter().map(|(slot, ..)| (*slot, a.times_us[slot], b.times_us[slot])).collect();
-            found.push(Finding::Timing { containers: [a.container, b.container], correlation, times_us });
+            let times_us = times.map(|slot| (slot, a.times_us[&slot], b.times_us[&slot])).collect();
+            if is_steady(&mut both, correlation) {
+                found.push(Finding::Timing { containers: [a.container, b.container], correlation, times_us });
+            }
         }
     }
     found
 }
 
-/// How much slower each container was at each beacon than it usually is, as a ratio, less what all containers had in common
-/// there: when the checker itself saw the slot late, everybody looks quick.
-fn deviations(observations: &[Observation]) -> Vec<BTreeMap<u64, f64>> {
-    let usual =
-        |times: &BTreeMap<u64, u64>| median(times.values().map(|time| *time as f64).collect()).unwrap_or(1.0).max(1.0);
-    let mut relative: Vec<BTreeMap<u64, f64>> = observations
+/// Whether a correlation holds without the beacons that speak most for it.
+fn is_steady(pairs: &mut Vec<Pair>, found: f64) -> bool {
+    let (mean_a, mean_b) = (mean(pairs, |p| p.1), mean(pairs, |p| p.2));
+    let loudness = |pair: &Pair| (pair.1 - mean_a) * (pair.2 - mean_b) * found.signum();
+    pairs.sort_by(|x, y| loudness(x).total_cmp(&loudness(y)));
+    pairs.truncate(pairs.len().saturating_sub(LOUDEST));
+    correlation(pairs) * found.signum() >= STEADY
+}
+
+/// Deviations of one container, by beacon; `None` where it has none.
+type Deviations = Vec<Option<f64>>;
+
+/// All beacons, ascending, and how much slower each container was at each than it usually is, less what all containers had in
+/// common there, as a part of its usual time.
+///
+/// When the checker itself saw the slot late, everybody looks quick by the same time, whatever its class takes.
+fn deviations(observations: &[Observation]) -> (Vec<u64>, Vec<Deviations>) {
+    let slots: BTreeSet<u64> = observations.iter().flat_map(|o| o.times_us.keys().copied()).collect();
+    let slots: Vec<u64> = slots.into_iter().collect();
+    let usual: Vec<f64> = observations
         .iter()
-        .map(|o| {
-            let usual = usual(&o.times_us);
-            o.times_us.iter().map(|(slot, time)| (*slot, *time as f64 / usual)).collect()
-        })
+        .map(|o| median(o.times_us.values().map(|time| *time as f64).collect()).unwrap_or(1.0).max(1.0))
         .collect();
-    let mut by_slot: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for (slot, ratio) in relative.iter().flatten() {
-        by_slot.entry(*slot).or_default().push(*ratio);
-    }
-    // With fewer the common part cannot be told from the two themselves.
-    let common: BTreeMap<u64, f64> = by_slot
-        .into_iter()
-        .filter(|(_, ratios)| ratios.len() >= 8)
-        .filter_map(|(slot, r)| Some((slot, median(r)?)))
+    let mut deviations: Vec<Deviations> = observations
+        .iter()
+        .zip(&usual)
+        .map(|(o, usual)| slots.iter().map(|slot| o.times_us.get(slot).map(|time| *time as f64 - usual)).collect())
         .collect();
-    for (slot, ratio) in relative.iter_mut().flatten() {
-        *ratio -= common.get(slot).copied().unwrap_or(1.0);
+    for slot in 0..slots.len() {
+        let all: Vec<f64> = deviations.iter().filter_map(|times| times[slot]).collect();
+        // With fewer the common part cannot be told from the two themselves.
+        let common = if all.len() >= 8 { median(all).unwrap_or(0.0) } else { 0.0 };
+        for (times, usual) in deviations.iter_mut().zip(&usual) {
+            times[slot] = times[slot].map(|time| (time - common) / usual);
+        }
     }
-    relative
+    (slots, deviations)
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -158,17 +188,25 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-/// Pearson's correlation; `None` when one side hardly varies.
-fn correlation(pairs: &[(u64, f64, f64)]) -> Option<f64> {
-    let count = pairs.len() as f64;
-    let mean = |of: fn(&(u64, f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / count;
-    let (mean_a, mean_b) = (mean(|p| p.1), mean(|p| p.2));
-    let sum = |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|p| of(p.1 - mean_a, p.2 - mean_b)).sum::<f64>();
-    let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
-    if (aa / count).sqrt() < LEAST_SPREAD || (bb / count).sqrt() < LEAST_SPREAD {
-        return None;
+fn mean(pairs: &[Pair], side: impl Fn(&Pair) -> f64) -> f64 {
+    pairs.iter().map(side).sum::<f64>() / pairs.len().max(1) as f64
+}
+
+/// Standard deviation of one side.
+fn spread(pairs: &[Pair], side: impl Fn(&Pair) -> f64) -> f64 {
+    let middle = mean(pairs, &side);
+    mean(pairs, |pair| (side(pair) - middle).powi(2)).sqrt()
+}
+
+/// Pearson's correlation; not a number when one side does not vary.
+fn correlation(pairs: &[Pair]) -> f64 {
+    let (mean_a, mean_b) = (mean(pairs, |p| p.1), mean(pairs, |p| p.2));
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for (_, a, b) in pairs {
+        let (a, b) = (a - mean_a, b - mean_b);
+        (aa, bb, ab) = (aa + a * a, bb + b * b, ab + a * b);
     }
-    Some(ab / (aa * bb).sqrt())
+    ab / (aa * bb).sqrt()
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::{
 
 /// Longest reason in bytes; longer ones are cut at a character.
 pub const MAX_REASON: usize = 200;
+/// Most findings about one row: a host decides how many cards it names.
+pub const MAX_FINDINGS: usize = 32;
 /// Longest evidence of one row in bytes. A checker leaves out the messages that do not fit, and says so in their place.
 pub const MAX_ROW_EVIDENCE: usize = 4 << 20;
 /// Longest encoded [`Opening`] in bytes.
@@ -36,6 +38,13 @@ pub struct Exchange {
     pub request: Envelope,
     /// The answer.
     pub outcome: Outcome,
+}
+
+impl Exchange {
+    /// The checker's clock when the answer was there or given up, unix milliseconds.
+    pub fn ended_at_ms(&self) -> i64 {
+        self.asked_at_ms.saturating_add(i64::try_from(self.took_us / 1_000).unwrap_or(i64::MAX))
+    }
 }
 
 /// What became of a question.
@@ -70,16 +79,18 @@ pub struct RowEvidence {
     pub container: [u8; 32],
     /// The liveness probes in order of time.
     pub liveness: Vec<Exchange>,
+    /// The inspection of the epoch; `None` when none was asked for. No vote is made of it.
+    pub inspection: Option<Exchange>,
     /// The beacons in order of slots.
     pub beacons: Vec<BeaconEvidence>,
-    /// What was found about the container by comparing (uniqueness, plausibility, place), in words, each at most [`MAX_REASON`]
-    /// bytes. Findings tell people where to look; no vote is made of them, but that a host outside its place has capacity 0.
+    /// What was found about the container by comparing (uniqueness, plausibility, place), in words, at most [`MAX_FINDINGS`], each
+    /// at most [`MAX_REASON`] bytes. Findings tell people where to look; no vote is made of them, but that a host outside its place has capacity 0.
     pub findings: Vec<String>,
 }
 
 impl RowEvidence {
-    /// The bytes of the Merkle leaf. What does not fit into [`MAX_ROW_EVIDENCE`] is left out, the latest exchanges first, with a
-    /// reason in its place.
+    /// The bytes of the Merkle leaf. What does not fit into [`MAX_ROW_EVIDENCE`] is left out with a reason in its place: the
+    /// inspection first, as no vote stands on it, then the latest exchanges.
     pub fn encode(mut self) -> Vec<u8> {
         // Writing to memory cannot fail; every part was bounded when it was received.
         let encode = |evidence: &Self| borsh::to_vec(evidence).expect("borsh to memory");
@@ -87,7 +98,8 @@ impl RowEvidence {
         while bytes.len() > MAX_ROW_EVIDENCE {
             let beacons = self.beacons.iter_mut().flat_map(|beacon| &mut beacon.exchanges);
             let answered = |exchange: &&mut Exchange| matches!(exchange.outcome, Outcome::Answered(_));
-            let Some(last) = self.liveness.iter_mut().chain(beacons).filter(answered).last() else { break };
+            let exchanges = self.liveness.iter_mut().chain(beacons).chain(&mut self.inspection);
+            let Some(last) = exchanges.filter(answered).last() else { break };
             last.outcome = Outcome::failed("answered; left out, the row's evidence is too long");
             bytes = encode(&self);
         }
@@ -188,6 +200,7 @@ mod tests {
             row,
             container: [row; 32],
             liveness: Vec::new(),
+            inspection: None,
             beacons: vec![BeaconEvidence { slot: 7, slot_hash: [3; 32], elapsed_us: None, exchanges: Vec::new() }],
             findings: vec!["a finding".into()],
         };
@@ -242,12 +255,19 @@ mod tests {
             outcome: Outcome::Answered(Box::new(envelope(60_000))),
         };
         let liveness: Vec<_> = (0..80).map(|_| exchange()).collect();
-        let bytes = RowEvidence { liveness, ..rows().remove(0) }.encode();
+        let bytes = RowEvidence { liveness, inspection: Some(exchange()), ..rows().remove(0) }.encode();
         assert!(bytes.len() <= MAX_ROW_EVIDENCE && bytes.len() > MAX_ROW_EVIDENCE - 61_000, "{}", bytes.len());
         let kept: RowEvidence = borsh::from_slice(&bytes).unwrap();
         assert_eq!(kept.liveness.len(), 80, "the question stays");
         assert!(matches!(&kept.liveness[79].outcome, Outcome::Failed(reason) if reason.contains("left out")));
         assert!(matches!(kept.liveness[0].outcome, Outcome::Answered(_)));
+        let left_out = |exchange: &Exchange| matches!(exchange.outcome, Outcome::Failed(_));
+        assert!(kept.inspection.as_ref().is_some_and(left_out), "what no vote stands on goes first");
+        // One message too many costs the inspection alone.
+        let liveness: Vec<_> = (0..69).map(|_| exchange()).collect();
+        let bytes = RowEvidence { liveness, inspection: Some(exchange()), ..rows().remove(0) }.encode();
+        let kept: RowEvidence = borsh::from_slice(&bytes).unwrap();
+        assert!(kept.inspection.as_ref().is_some_and(left_out) && !kept.liveness.iter().any(left_out));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use datagalax_protocol::{
     InspectionAnswer, InspectionRequest, LivenessAnswer, LivenessRequest, Metrics, OpenedRow, Payload, ReachableAnswer,
     ReachableRequest, RelayHello, SampleAnswer, SampleRequest, WorkSize, Workload,
     beacon::{OpenedWalk, RowAt, SampledRow, WalkAt},
+    evidence::{BeaconEvidence, Exchange, Opening, Outcome, RowEvidence},
     inspection::{GpuProcess, Interface, Virtualisation, Xid},
     lease::{self, Port, SessionAnswer, SessionRequest, WorkloadAnswer, WorkloadRequest},
     merkle::Tree,
@@ -53,11 +54,15 @@ fn metrics() -> Metrics {
     }
 }
 
-fn vector<P: Payload>(name: &str, payload: &P) -> Value {
+fn signed<P: Payload>(payload: &P) -> Envelope {
     let context =
         Context { genesis_hash: [1; 32], program: Pubkey::from([2; 32]), subject: Pubkey::from([3; 32]), epoch: 4 };
     let key = Keypair::new_from_array([7; 32]);
-    let envelope = Envelope::sign(&context, payload, [5; 16], 1_700_000_000, &key).unwrap();
+    Envelope::sign(&context, payload, [5; 16], 1_700_000_000, &key).unwrap()
+}
+
+fn vector<P: Payload>(name: &str, payload: &P) -> Value {
+    let envelope = signed(payload);
     json!({ "name": name, "encoded": hex::encode(envelope.encode()), "digest": hex::encode(envelope.digest()) })
 }
 
@@ -86,6 +91,44 @@ fn sampled(opened: &OpenedRow) -> DeviceOpening {
         rows: vec![SampledRow { pass: 1, row: opened.clone() }],
         walks: vec![OpenedWalk { walker: 9, state: 0x0123_4567_89ab_cdef, proof: vec![[0xc2; 32]] }],
     }
+}
+
+/// One row's evidence with every part, and its way to the root of two rows.
+fn evidence() -> Value {
+    let exchange =
+        |request: Envelope, outcome| Exchange { asked_at_ms: 1_700_000_000_123, took_us: 4_567, request, outcome };
+    let answered = |answer: Envelope| Outcome::Answered(Box::new(answer));
+    let liveness = LivenessAnswer { request: [0xab; 32], metrics: metrics() };
+    let inspected = InspectionAnswer { request: [0xab; 32], inspection: inspection() };
+    let row = RowEvidence {
+        row: 3,
+        container: [3; 32],
+        liveness: vec![exchange(signed(&LivenessRequest), answered(signed(&liveness)))],
+        inspection: Some(exchange(signed(&InspectionRequest), answered(signed(&inspected)))),
+        beacons: vec![BeaconEvidence {
+            slot: 1_000,
+            slot_hash: [0x51; 32],
+            elapsed_us: Some(8_765_432),
+            exchanges: vec![exchange(signed(&LivenessRequest), Outcome::failed("no answer within 5.0s"))],
+        }],
+        findings: vec!["a finding".into()],
+    };
+    let empty = RowEvidence {
+        row: 9,
+        container: [9; 32],
+        liveness: Vec::new(),
+        inspection: None,
+        beacons: Vec::new(),
+        findings: Vec::new(),
+    };
+    let encoded = [row.encode(), empty.encode()];
+    let tree = Tree::new(&encoded);
+    let opening = Opening::new(&tree, 2, 0, encoded[0].clone()).unwrap();
+    json!({
+        "rows": encoded.map(hex::encode),
+        "root": hex::encode(tree.root()),
+        "opening of the first": hex::encode(opening.encode()),
+    })
 }
 
 fn leased() -> lease::Workload {
@@ -136,6 +179,7 @@ fn vectors() -> Value {
             vector("SessionRequest", &SessionRequest { lease: [0x1e; 32], seconds: 600 }),
             vector("SessionAnswer", &SessionAnswer { request: [0xab; 32], token: [0x70; 32], expires: 1_700_000_600 }),
         ],
+        "evidence": evidence(),
         "lease workload's hash": hex::encode(leased().hash()),
         "merkle": {
             "leaves": ["61", "62", "63"],

@@ -159,6 +159,8 @@ async fn the_checkers_prober_asks_a_host_behind_a_relay_by_its_key() {
         // Only the relay is there.
         endpoint,
         fingerprint: host.fingerprint,
+        gpus: 1,
+        minimum_memory: 0,
         ask: Some(asked()),
         claimed: None,
     };

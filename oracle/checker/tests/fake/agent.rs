@@ -19,7 +19,8 @@ use datagalax_gpu::{
     capacity::{self, Limits, Proof},
 };
 use datagalax_protocol::{
-    BeaconAnswer, BeaconRequest, Context, Envelope, LivenessAnswer, Metrics, Payload, SampleAnswer, SampleRequest, path,
+    BeaconAnswer, BeaconRequest, Context, Envelope, Inspection, InspectionAnswer, LivenessAnswer, Metrics, Payload,
+    SampleAnswer, SampleRequest, path,
 };
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
@@ -78,12 +79,17 @@ pub enum Fault {
     TwoRoots,
     /// Answers the beacon after the deadline.
     Late,
+    /// Shows other hardware than it is registered for.
+    OtherHardware,
+    /// Does not answer inspections, only what it is paid for.
+    Uninspected,
 }
 
 struct Agent {
     fault: Fault,
     key: Keypair,
     container: Pubkey,
+    fingerprint: [u8; 32],
     elsewhere: String,
     first: Mutex<HashMap<&'static str, Vec<u8>>>,
     proofs: Mutex<HashMap<[u8; 32], Arc<Proof>>>,
@@ -107,10 +113,13 @@ async fn start(block: u32, row: u8, fault: Fault, elsewhere: String) -> (Target,
     let operator = key.pubkey();
     let key = if fault == Fault::WrongKey { Keypair::new() } else { key };
     let probes = Arc::new(AtomicU32::new(0));
+    let fingerprint =
+        if fault == Fault::OtherHardware { [0xff; 32] } else { target(block, row, operator, String::new()).fingerprint };
     let agent = Arc::new(Agent {
         fault,
         key,
         container: container(block, row),
+        fingerprint,
         elsewhere,
         first: Mutex::default(),
         proofs: Mutex::default(),
@@ -119,6 +128,7 @@ async fn start(block: u32, row: u8, fault: Fault, elsewhere: String) -> (Target,
     });
     let router = Router::new()
         .route(path::LIVENESS, post(liveness))
+        .route(path::INSPECTION, post(inspection))
         .route(path::BEACON, post(beacon))
         .route(path::SAMPLE, post(sample))
         .with_state(agent);
@@ -153,8 +163,18 @@ pub async fn raw(row: u8, first: &'static [u8], rest: &'static [u8], pause: Dura
 async fn liveness(State(agent): State<Arc<Agent>>, body: Bytes) -> Response {
     agent.probes.fetch_add(1, Ordering::SeqCst);
     let request = Envelope::decode(&body).unwrap();
-    let answer = LivenessAnswer { request: request.digest(), metrics: Metrics::default() };
+    let answer = LivenessAnswer { request: request.digest(), metrics: agent.metrics() };
     agent.answer(path::LIVENESS, &request, &answer).await
+}
+
+async fn inspection(State(agent): State<Arc<Agent>>, body: Bytes) -> Response {
+    if agent.fault == Fault::Uninspected {
+        return Response::builder().status(404).body("no such path".into()).unwrap();
+    }
+    let request = Envelope::decode(&body).unwrap();
+    let inspection = Inspection { metrics: agent.metrics(), ..Inspection::default() };
+    let answer = InspectionAnswer { request: request.digest(), inspection };
+    agent.answer(path::INSPECTION, &request, &answer).await
 }
 
 async fn beacon(State(agent): State<Arc<Agent>>, body: Bytes) -> Response {
@@ -199,6 +219,10 @@ async fn sample(State(agent): State<Arc<Agent>>, body: Bytes) -> Response {
 }
 
 impl Agent {
+    fn metrics(&self) -> Metrics {
+        Metrics { fingerprint: self.fingerprint, measured_at: now(), ..Metrics::default() }
+    }
+
     async fn answer<P: Payload>(&self, path: &'static str, request: &Envelope, payload: &P) -> Response {
         let epoch = if self.fault == Fault::WrongEpoch { EPOCH - 1 } else { EPOCH };
         let issued_at = match self.fault {

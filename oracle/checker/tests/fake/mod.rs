@@ -65,8 +65,9 @@ pub fn ask() -> Ask {
 
 /// A container that answers at an endpoint.
 pub fn target(block: u32, row: u8, operator: Pubkey, endpoint: String) -> Target {
-    let fingerprint = [row; 32];
-    Target { row, container: container(block, row), operator, endpoint, fingerprint, ask: Some(ask()), claimed: None }
+    let (container, fingerprint) = (container(block, row), [row; 32]);
+    let (gpus, minimum_memory, claimed) = (1, 0, None);
+    Target { row, container, operator, endpoint, fingerprint, gpus, minimum_memory, ask: Some(ask()), claimed }
 }
 
 /// A chain with some blocks, seated in one epoch.

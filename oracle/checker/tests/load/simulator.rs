@@ -19,8 +19,8 @@ use datagalax_gpu::{
     location::Position,
 };
 use datagalax_protocol::{
-    BeaconAnswer, Context, Digest, Envelope, GpuMetrics, HostMetrics, LivenessAnswer, Metrics, Payload, SampleAnswer,
-    SampleRequest, WorkSize, Workload, path,
+    BeaconAnswer, Context, Digest, Envelope, GpuDetails, GpuMetrics, HostMetrics, Inspection, InspectionAnswer,
+    LivenessAnswer, Metrics, Payload, SampleAnswer, SampleRequest, WorkSize, Workload, path,
 };
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
@@ -81,6 +81,8 @@ pub fn blocks(containers: usize, port: u16) -> Vec<Vec<Target>> {
         operator: key(index).pubkey(),
         endpoint: format!("http://{}:{port}", address(index)),
         fingerprint: [3; 32],
+        gpus: 8,
+        minimum_memory: 80 << 30,
         ask: Some(ask()),
         claimed: None::<Position>,
     };
@@ -200,6 +202,12 @@ impl Agents {
             path::LIVENESS => {
                 let metrics = Metrics { measured_at: now(), ..self.metrics.clone() };
                 self.sign(index, request, &LivenessAnswer { request: of, metrics })
+            }
+            path::INSPECTION => {
+                let metrics = Metrics { measured_at: now(), ..self.metrics.clone() };
+                let details = metrics.gpus.iter().map(|_| GpuDetails::default()).collect();
+                let inspection = Inspection { metrics, details, interfaces: Vec::new() };
+                self.sign(index, request, &InspectionAnswer { request: of, inspection })
             }
             path::BEACON => {
                 let root = self.proofs.get(index).context("no proof")?.root();
