@@ -14,7 +14,7 @@
 //! | network | its own; the host and all that it reaches are reached | the host's |
 //! | devices | GPUs if asked for, no others | as its user is let |
 //! | rights | no capabilities, no new ones, the engine's filter of system calls | no new ones |
-//! | output | kept by the engine while no agent runs, twice the limit and at least 32 MiB | kept by the supervisor |
+//! | output | kept by the engine while no agent runs, two files of the limit and at least 64 MiB | kept by the supervisor |
 //! | kernel | shared | shared |
 //!
 //! | file | holds |

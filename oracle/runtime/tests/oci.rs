@@ -233,6 +233,34 @@ async fn what_the_engine_lost_is_lost() {
 }
 
 #[tokio::test]
+async fn a_start_that_was_cut_off_is_finished_or_done_again() {
+    let place = place().await;
+    let workload = place.stage.workload("echo up; sleep 600");
+    let began = place.stage.folder.path().join("leases").join(place.id.as_str()).join("began.json");
+    place.runtime.start(&place.id, &workload).await.unwrap();
+    let Place { stage, runtime, id } = place;
+    // As if the agent had ended when the container ran and nothing was noted yet.
+    drop(runtime);
+    fs::remove_file(&began).unwrap();
+    let place = Place { runtime: stage.open().await, stage, id };
+    place.runtime.start(&place.id, &workload).await.unwrap();
+    assert!(began.exists());
+    assert_eq!(place.says("up\n").await, "up\n");
+    // As if it had ended between the network and the container.
+    let Place { stage, runtime, id } = place;
+    drop(runtime);
+    let docker = &engine::engine().await.docker;
+    let options = RemoveContainerOptionsBuilder::new().force(true).build();
+    docker.remove_container(&container(&id), Some(options)).await.unwrap();
+    fs::remove_file(&began).unwrap();
+    let place = Place { runtime: stage.open().await, stage, id };
+    assert_eq!(place.runtime.status(&place.id).await.unwrap(), Status::Absent);
+    place.runtime.start(&place.id, &workload).await.unwrap();
+    assert_eq!(place.exec("echo here").await, (0, "here\n".into()));
+    place.stop().await;
+}
+
+#[tokio::test]
 async fn what_this_host_does_not_run_is_refused_by_name() {
     let place = place().await;
     let with = |change: &dyn Fn(&mut Workload)| {

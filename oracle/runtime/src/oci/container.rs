@@ -15,8 +15,8 @@ pub(super) const WORKSPACE: &str = "/workspace";
 const FIRST_PORT: u16 = 20_000;
 /// Most volumes of a container, those that its image asks for included.
 const MAX_VOLUMES: usize = 32;
-/// Least size of the engine's own log files, which hold output until it is read.
-const LEAST_LOG: u64 = 16 << 20;
+/// Least size of each of the engine's two log files, which hold output until it is read.
+const LEAST_LOG: u64 = 64 << 20;
 
 /// A container that is to be made.
 pub(super) struct Plan<'a> {

@@ -148,7 +148,16 @@ impl Inner {
                 return Err(error);
             }
         }
-        record::write(&folder, BEGAN, &Began { boot: boot() }).map_err(failed("note that it began"))?;
+        self.note_begin(id)
+    }
+
+    fn is_starting(&self, id: &Id) -> bool {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(id)
+    }
+
+    /// Notes that it began, and reads its output from then on. An agent that ended right after the start left this to the next.
+    fn note_begin(&self, id: &Id) -> Result<(), RuntimeError> {
+        record::write(&self.folder(id), BEGAN, &Began { boot: boot() }).map_err(failed("note that it began"))?;
         self.read_output(id)
     }
 
@@ -237,7 +246,12 @@ impl Inner {
         let state = container.and_then(|container| container.state);
         let created = |state: &ContainerState| state.status == Some(ContainerStateStatusEnum::CREATED);
         let end = match (state, was_begun) {
-            (Some(state), _) if state.running == Some(true) => return Ok(Status::Running),
+            (Some(state), was_begun) if state.running == Some(true) => {
+                if was_begun.is_none() && !self.is_starting(id) {
+                    self.note_begin(id)?;
+                }
+                return Ok(Status::Running);
+            }
             _ if self.starting.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(id) => {
                 return Ok(Status::Running);
             }
@@ -255,6 +269,9 @@ impl Inner {
             return Ok(Status::Ended(end));
         }
         record::write(&folder, END, &end).map_err(failed("note how it ended"))?;
+        if !folder.join(BEGAN).exists() {
+            self.note_begin(id)?;
+        }
         Ok(Status::Ended(end))
     }
 

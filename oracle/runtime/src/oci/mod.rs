@@ -114,6 +114,8 @@ impl Containers {
             disk,
         }));
         for id in runtime.0.list().await? {
+            // Notes what happened meanwhile.
+            runtime.0.status(&id).await?;
             runtime.0.read_output(&id)?;
         }
         Ok(runtime)
