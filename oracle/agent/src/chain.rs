@@ -6,7 +6,7 @@ use datagalax_gpu::{
     ask::Ask,
     beacon::{Slot, Watch},
 };
-use datagalax_protocol::Digest;
+use datagalax_protocol::{Digest, lease::Usage};
 use futures_util::future::BoxFuture;
 use solana_pubkey::Pubkey;
 use thiserror::Error;
@@ -83,6 +83,8 @@ pub struct Lease {
     pub phase: Phase,
     /// Until when it may be started, unix seconds of the chain's clock.
     pub start_by: i64,
+    /// When it started, unix seconds of the chain's clock; 0 before.
+    pub started: i64,
     /// When what was escrowed is used up, unix seconds of the chain's clock; meaningless before it started.
     pub end: i64,
     /// Hash of what the user will hand over.
@@ -208,6 +210,13 @@ pub trait Act: Send + Sync + 'static {
     /// # Errors
     /// Why it did not happen.
     fn start(&self, lease: Pubkey) -> BoxFuture<'_, Result<(), ChainError>>;
+
+    /// Notes what a lease used so far, as far as the chain takes it: nothing falls, and GPU-seconds stay within the time that
+    /// passed. The container's operator signs.
+    ///
+    /// # Errors
+    /// Why it did not happen.
+    fn record_usage(&self, lease: Pubkey, usage: Usage) -> BoxFuture<'_, Result<(), ChainError>>;
 
     /// Replaces the offer. The provider's operator signs.
     ///

@@ -33,12 +33,12 @@ use tokio::{
 use crate::{
     admission::Admission,
     beacon::prover::{Cause, OpenDevices, Prover, Task, Unproven},
-    chain::{Act, Chain, Cluster, Registration, SeenSlot, SlotsError, Watched},
+    chain::{Act, Chain, Cluster, Phase, Registration, SeenSlot, SlotsError, Watched},
     faults::{
         Fault,
         fitness::{Fitness, Policy, Record},
     },
-    leases::{Follower, Workloads},
+    leases::{Follower, NoRuntime, Workloads},
     listen::{self, Entrances},
     metrics::Metrics,
     offer::{Keeper, Wanted},
@@ -46,6 +46,7 @@ use crate::{
     selfcheck,
     server::{Agent, PROBING, WAITING, router},
     state::{StateDir, StateError},
+    workloads::{self, Runner, Users},
 };
 
 /// How often an agent without the current committee looks for it.
@@ -89,8 +90,8 @@ pub struct Parts {
     pub chain: Arc<dyn Chain>,
     /// What is done there.
     pub act: Arc<dyn Act>,
-    /// Who runs leased workloads; `None`: leases are somebody else's, this agent only watches them.
-    pub workloads: Option<Arc<dyn Workloads>>,
+    /// What becomes of leases.
+    pub leases: Leases,
     /// What is kept on disk.
     pub state: Arc<StateDir>,
     /// Threads for challenges.
@@ -113,6 +114,16 @@ pub struct Parts {
     pub start_timeout: Duration,
 }
 
+/// What becomes of the container's leases.
+pub enum Leases {
+    /// They are somebody else's; this agent only watches them.
+    Leave,
+    /// They are rejected: nothing is run here.
+    Decline,
+    /// Their workloads are run this way.
+    Run(workloads::Running),
+}
+
 /// The record of faults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Health {
@@ -130,7 +141,7 @@ struct Shared {
     fitness: Mutex<Fitness>,
     closed: Mutex<bool>,
     /// Something happened that the follower of the chain should look at now.
-    look: Notify,
+    look: Arc<Notify>,
     /// The way to this host changed.
     recheck: Notify,
 }
@@ -167,21 +178,35 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         state: parts.state,
         fitness: fitness.into(),
         closed: health.closed.into(),
-        look: Notify::new(),
+        look: Arc::new(Notify::new()),
         recheck: Notify::new(),
     };
+    let (runner, runs): (Option<Runner>, Option<Arc<dyn Workloads>>) = match parts.leases {
+        Leases::Run(running) => {
+            let (state, chain, act) = (shared.state.clone(), shared.chain.clone(), shared.act.clone());
+            let runner = Runner::new(running, state, chain, act, service.metrics.clone(), shared.look.clone());
+            (Some(runner.clone()), Some(Arc::new(runner)))
+        }
+        Leases::Decline => (None, Some(Arc::new(NoRuntime))),
+        Leases::Leave => (None, None),
+    };
+    let users =
+        runner.clone().map(|runner| workloads::router(Arc::new(Users::new(agent.clone(), runner, shared.chain.clone()))));
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let (open_tunnel, tunnel) = oneshot::channel();
     let entrances = Entrances { listener, tls: tls::server(&agent.key), tunnel };
-    let server = tokio::spawn(listen::serve(entrances, router(agent.clone()), async {
+    let server = tokio::spawn(listen::serve(entrances, router(agent.clone(), users), async {
         // An error means that the sender is gone, which is a reason to stop, too.
         server_stopped.await.ok();
     }));
     let work = async {
         let cluster = shared.start(parts.start_timeout).await?;
         let links = shared.relays(cluster, &parts.relays, open_tunnel);
-        let serves = parts.workloads.is_some();
-        let follow = shared.follow(parts.workloads, parts.wanted);
+        if let Some(runner) = &runner {
+            runner.set_units(shared.admission().registration().gpus);
+        }
+        let serves = runs.is_some();
+        let follow = shared.follow(runs, parts.wanted);
         tokio::join!(
             shared.committee(),
             follow,
@@ -197,6 +222,9 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         ended = work => ended,
         () = service.shutdown.requested() => Ok(()),
     };
+    if let Some(runner) = &runner {
+        runner.close().await;
+    }
     // The server may have ended by itself only by a panic, which the join below reports.
     stop_server.send(()).ok();
     server.await.context("the server ended unexpectedly")?;
@@ -468,8 +496,7 @@ impl Shared {
     /// Follows the container's account for ever: its lease, and what it offers.
     async fn follow(&self, workloads: Option<Arc<dyn Workloads>>, wanted: Wanted) {
         let (agent, admission) = (&self.agent, self.admission());
-        let mut follower =
-            workloads.map(|workloads| Follower::new(workloads, self.act.clone(), agent.metrics.leases.clone()));
+        let mut follower = workloads.map(|workloads| Follower::new(workloads, self.act.clone(), &agent.metrics));
         let mut keeper = Keeper::new(self.act.clone(), agent.container, wanted, OFFER_RETRY);
         let mut changes = self.chain.changes(Watched::Container(agent.container));
         let watchdog = agent.health.watch("container", FOLLOW_HANGS);
@@ -503,9 +530,12 @@ impl Shared {
                     if let Some(follower) = &mut follower {
                         let trouble = follower.follow(registration.lease, unfit.as_deref(), now).await;
                         agent.health.set("lease", trouble);
-                        if registration.lease.is_some_and(|lease| lease.phase == crate::chain::Phase::Open) {
-                            pause = FOLLOW_EVERY;
-                        }
+                        pause = match registration.lease {
+                            Some(lease) if lease.phase == Phase::Open => FOLLOW_EVERY,
+                            // On time at its end.
+                            Some(lease) if lease.end > now => pause.min(Duration::from_secs(lease.end.abs_diff(now))),
+                            _ => pause,
+                        };
                     }
                     agent.health.set("follow", None);
                 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     chain::{Act, Lease, Phase},
-    metrics::Lease as Event,
+    metrics::{Lease as Event, Metrics, Reject},
     retry::Retry,
 };
 
@@ -48,16 +48,21 @@ pub struct Declined {
 pub enum Status {
     /// Not here: never begun, or cleaned up.
     Absent,
+    /// Its user has not handed it over yet.
+    Awaited,
     /// Coming up.
     Starting,
-    /// Up.
+    /// It came up. It may have ended by itself since: what it was to do is done.
     Running,
-    /// It ended by itself or did not come up; with the reason.
-    Failed(String),
+    /// It is not taken on, or did not come up.
+    Failed(Declined),
 }
 
 /// Runs what users lease a host for.
 pub trait Workloads: Send + Sync + 'static {
+    /// The container's lease, as the chain has it `now` (its time). At each look, before anything else is asked.
+    fn seen<'a>(&'a self, lease: Option<&'a Lease>, now: i64) -> BoxFuture<'a, ()>;
+
     /// Begins to bring up a lease's workload and returns; [`Self::status`] says how it goes. Doing it twice changes nothing.
     ///
     /// # Errors
@@ -79,8 +84,12 @@ pub trait Workloads: Send + Sync + 'static {
 pub struct NoRuntime;
 
 impl Workloads for NoRuntime {
+    fn seen<'a>(&'a self, _: Option<&'a Lease>, _: i64) -> BoxFuture<'a, ()> {
+        async {}.boxed()
+    }
+
     fn start<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), Declined>> {
-        let declined = Declined { code: code::NO_RUNTIME, reason: "this agent runs no workloads yet".into() };
+        let declined = Declined { code: code::NO_RUNTIME, reason: "this agent runs no workloads: see --runtime".into() };
         async { Err(declined) }.boxed()
     }
 
@@ -117,12 +126,18 @@ pub fn step(lease: &Lease, status: &Status, unfit: Option<&str>, now: i64) -> St
         (Phase::Open, _) if now > lease.start_by => Step::Stop,
         (Phase::Open, _) if unfit.is_some() => reject(code::UNFIT, unfit.unwrap_or_default()),
         (Phase::Open, Status::Running) => Step::Start,
-        (Phase::Open, Status::Failed(reason)) => reject(code::FAILED, reason),
+        (Phase::Open, Status::Failed(declined)) => Step::Reject(declined.clone()),
+        (Phase::Open, Status::Awaited) if now > lease.start_by - REJECT_AHEAD => {
+            reject(code::LATE, "no workload was handed over")
+        }
         (Phase::Open, _) if now > lease.start_by - REJECT_AHEAD => {
             reject(code::LATE, "its workload would not come up before the time to start it is over")
         }
         (Phase::Open, Status::Absent) => Step::BringUp,
-        (Phase::Open, Status::Starting) => Step::Nothing,
+        (Phase::Open, Status::Awaited | Status::Starting) => Step::Nothing,
+        // What was escrowed is used up. The chain says so once somebody closes it; the host is not paid for longer.
+        (Phase::Started, Status::Absent) if now >= lease.end => Step::Nothing,
+        (Phase::Started, _) if now >= lease.end => Step::Stop,
         // After a restart of the host or the agent: what is paid for is to run. A hardware fault does not end it: the user
         // sees what runs and decides, and closing it in the host's name costs stake.
         (Phase::Started, Status::Absent) => Step::BringUp,
@@ -140,12 +155,14 @@ pub struct Follower {
     /// Leases that are no longer the container's, until their workload is gone.
     ended: BTreeMap<Pubkey, Lease>,
     events: Family<Event, Counter>,
+    rejects: Family<Reject, Counter>,
 }
 
 impl Follower {
     /// Follows with this runtime and counts what happens.
-    pub fn new(workloads: Arc<dyn Workloads>, act: Arc<dyn Act>, events: Family<Event, Counter>) -> Self {
-        Self { workloads, act, current: None, ended: BTreeMap::new(), events }
+    pub fn new(workloads: Arc<dyn Workloads>, act: Arc<dyn Act>, metrics: &Metrics) -> Self {
+        let (events, rejects) = (metrics.leases.clone(), metrics.lease_rejects.clone());
+        Self { workloads, act, current: None, ended: BTreeMap::new(), events, rejects }
     }
 
     fn count(&self, event: Event) {
@@ -160,6 +177,7 @@ impl Follower {
     /// Does what is to be done now that the container's lease is this one. `now` is the chain's time. Says what is in the way
     /// of it, if anything.
     pub async fn follow(&mut self, lease: Option<Lease>, unfit: Option<&str>, now: i64) -> Option<String> {
+        self.workloads.seen(lease.as_ref(), now).await;
         self.take_over(lease);
         let mut trouble = None;
         for (address, lease) in std::mem::take(&mut self.ended) {
@@ -232,21 +250,40 @@ impl Follower {
             Step::Reject(Declined { code, reason }) => {
                 self.act.reject(address, code).await.map_err(|error| error.to_string())?;
                 self.count(Event::Rejected);
+                self.rejects.get_or_create(&reject_of(code)).inc();
                 tracing::warn!(lease = %address, code, reason, "lease rejected");
                 self.workloads.stop(address).await?;
             }
             Step::Stop => self.workloads.stop(address).await?,
         }
         match status {
-            Status::Failed(reason) if lease.phase == Phase::Started => Err(format!("its workload failed: {reason}")),
+            Status::Failed(declined) if lease.phase == Phase::Started && now < lease.end => {
+                Err(format!("its workload failed: {}", declined.reason))
+            }
+            Status::Awaited if lease.phase == Phase::Started && now < lease.end => {
+                Err("it is paid for and its workload is not here: its user has to hand it over again".into())
+            }
             _ => Ok(()),
         }
+    }
+}
+
+fn reject_of(code: u16) -> Reject {
+    match code {
+        code::NO_RUNTIME => Reject::NoRuntime,
+        code::UNFIT => Reject::Unfit,
+        code::DECLINED => Reject::Declined,
+        code::LATE => Reject::Late,
+        _ => Reject::Failed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use datagalax_protocol::lease::Usage;
+    use datagalax_service::metrics::{Metrics as _, Registry};
 
     use super::*;
     use crate::chain::{ChainError, Offer};
@@ -259,6 +296,7 @@ mod tests {
             user: Pubkey::new_from_array([2; 32]),
             phase,
             start_by: NOW + 60,
+            started: 0,
             end: NOW + 3_600,
             workload_hash: [0; 32],
         }
@@ -266,8 +304,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_follows_from_lease_workload_fitness_and_time() {
-        use Status::{Absent, Failed, Running, Starting};
-        let failed = Failed("no image".into());
+        use Status::{Absent, Awaited, Failed, Running, Starting};
+        let failed = Failed(Declined { code: code::FAILED, reason: "no image".into() });
         let at = |phase, status: &Status, unfit, now| step(&lease(phase), status, unfit, now);
         let code = |step| match step {
             Step::Reject(declined) => declined.code,
@@ -277,15 +315,20 @@ mod tests {
         assert_eq!(at(Phase::Open, &Starting, None, NOW), Step::Nothing);
         assert_eq!(at(Phase::Open, &Running, None, NOW + 60), Step::Start, "to the last second");
         assert_eq!(code(at(Phase::Open, &failed, None, NOW)), code::FAILED);
-        for status in [&Absent, &Starting, &Running] {
+        for status in [&Absent, &Awaited, &Starting, &Running] {
             assert_eq!(code(at(Phase::Open, status, Some("Xid 79"), NOW)), code::UNFIT);
         }
         assert_eq!(at(Phase::Open, &Starting, None, NOW + 45), Step::Nothing);
         assert_eq!(code(at(Phase::Open, &Starting, None, NOW + 46)), code::LATE, "rejected rather than missed");
+        assert_eq!(at(Phase::Open, &Awaited, None, NOW + 45), Step::Nothing);
+        let Step::Reject(never) = at(Phase::Open, &Awaited, None, NOW + 46) else { panic!("it is rejected") };
+        assert_eq!((never.code, never.reason.as_str()), (code::LATE, "no workload was handed over"));
         assert_eq!(at(Phase::Open, &Absent, Some("Xid 79"), NOW + 61), Step::Nothing, "nothing can be done any more");
         assert_eq!(at(Phase::Open, &Running, None, NOW + 61), Step::Stop);
         assert_eq!(at(Phase::Started, &Absent, None, NOW), Step::BringUp, "after a restart");
         assert_eq!(at(Phase::Started, &Running, Some("Xid 79"), NOW), Step::Nothing);
+        assert_eq!(at(Phase::Started, &Running, None, NOW + 3_600), Step::Stop, "the escrow is used up");
+        assert_eq!(at(Phase::Started, &Absent, None, NOW + 3_600), Step::Nothing);
         assert_eq!(at(Phase::Ended, &Absent, None, NOW), Step::Nothing);
         assert_eq!(at(Phase::Ended, &Running, None, NOW), Step::Stop);
     }
@@ -320,6 +363,9 @@ mod tests {
         fn start(&self, _: Pubkey) -> BoxFuture<'_, Result<(), ChainError>> {
             self.note("start".into())
         }
+        fn record_usage(&self, _: Pubkey, _: Usage) -> BoxFuture<'_, Result<(), ChainError>> {
+            self.note("usage".into())
+        }
         fn offer<'a>(&'a self, _: Pubkey, _: &'a Offer) -> BoxFuture<'a, Result<(), ChainError>> {
             self.note("offer".into())
         }
@@ -335,6 +381,9 @@ mod tests {
     }
 
     impl Workloads for Recorder {
+        fn seen<'a>(&'a self, _: Option<&'a Lease>, _: i64) -> BoxFuture<'a, ()> {
+            async {}.boxed()
+        }
         fn start<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), Declined>> {
             async {
                 *self.status.lock().unwrap() = Some(Status::Starting);
@@ -356,8 +405,8 @@ mod tests {
     }
 
     fn follower(workloads: Arc<dyn Workloads>, act: Arc<Recorder>) -> (Follower, Family<Event, Counter>) {
-        let events = Family::default();
-        (Follower::new(workloads, act, events.clone()), events)
+        let metrics = Metrics::register(&mut Registry::default());
+        (Follower::new(workloads, act, &metrics), metrics.leases)
     }
 
     /// Seen, started, rejected, ended, failed.

@@ -9,6 +9,7 @@
 //! | [`beacon`] | which slots are beacons; computing them, and keeping the proofs to be opened |
 //! | [`faults`] | what is wrong with the hardware, and until when it counts |
 //! | [`leases`] | what is to be done about the container's lease; [`leases::Workloads`] is who does it |
+//! | [`workloads`] | running what users lease the host for, and letting them in |
 //! | [`offer`] | endpoint, price and accepting on chain, in step with settings and hardware |
 //! | [`selfcheck`] | whether everything around it is as it must be, and what to do when not |
 //! | [`server`], `listen`, [`metrics`] | the HTTP interface; its port, in the clear or pinned TLS, and the relays that lead to it; what is counted |
@@ -30,3 +31,4 @@ pub mod selfcheck;
 pub mod server;
 pub mod settings;
 pub mod state;
+pub mod workloads;

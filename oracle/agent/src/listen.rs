@@ -7,7 +7,11 @@ use std::{
     collections::HashMap,
     future, io,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,16 +22,16 @@ use futures_util::future::Either;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot, watch},
+    sync::{Notify, Semaphore, oneshot, watch},
     time,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The first byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 22;
@@ -57,6 +61,60 @@ impl Origin {
             }
             v4 => Self(v4),
         }
+    }
+}
+
+/// The request came over TLS with the operator's key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encrypted;
+
+/// How long a connection lives: [`CONNECTION_LIFE`], and longer while something holds it.
+#[derive(Clone, Default)]
+pub(crate) struct Lifeline(Arc<Life>);
+
+#[derive(Default)]
+struct Life {
+    holds: AtomicUsize,
+    freed: Notify,
+    cut: CancellationToken,
+}
+
+/// Keeps a connection for as long as it lives.
+pub(crate) struct Hold(Arc<Life>);
+
+impl Lifeline {
+    /// Keeps the connection while something is copied that is bounded otherwise.
+    pub fn hold(&self) -> Hold {
+        self.0.holds.fetch_add(1, Ordering::SeqCst);
+        Hold(self.0.clone())
+    }
+
+    /// Ends the connection now.
+    pub fn cut(&self) {
+        self.0.cut.cancel();
+    }
+
+    /// Resolves when it is to end.
+    async fn over(&self) {
+        let outlived = async {
+            time::sleep(CONNECTION_LIFE).await;
+            while self.0.holds.load(Ordering::SeqCst) > 0 {
+                self.0.freed.notified().await;
+                // For the last bytes of the answer.
+                time::sleep(GRACE).await;
+            }
+        };
+        tokio::select! {
+            () = outlived => {}
+            () = self.0.cut.cancelled() => {}
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+        self.0.freed.notify_one();
     }
 }
 
@@ -118,8 +176,8 @@ pub(crate) async fn serve(entrances: Entrances, router: Router, stop: impl Futur
     let (mut tunnel, mut expected): (Option<Tunnel>, bool) = (None, true);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let crowd = Crowd::default();
-    let graceful = GracefulShutdown::new();
-    // Connections that have not begun to ask are not waited for.
+    let connections = TaskTracker::new();
+    // Its end makes connections finish what they answer, and those end at once that have not begun to ask.
     let (serving, stopping) = watch::channel(());
     tokio::pin!(stop);
     loop {
@@ -160,19 +218,23 @@ pub(crate) async fn serve(entrances: Entrances, router: Router, stop: impl Futur
             tracing::debug!(origin = ?arrival.origin, "too many connections of one address");
             continue;
         };
-        let service = router.clone().layer(Extension(arrival.origin));
-        let (tls, watcher, stopping) = (TlsAcceptor::from(tls.clone()), graceful.watcher(), stopping.clone());
-        tokio::spawn(async move {
-            match time::timeout(CONNECTION_LIFE, connection(arrival, tls, service, watcher, stopping)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
-                Err(_) => tracing::debug!("connection outlived its time"),
+        let lifeline = Lifeline::default();
+        let service = router.clone().layer(Extension(arrival.origin)).layer(Extension(lifeline.clone()));
+        let (tls, stopping) = (TlsAcceptor::from(tls.clone()), stopping.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                ended = connection(arrival, tls, service, stopping) => match ended {
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%error, "connection ended"),
+                },
+                () = lifeline.over() => tracing::debug!("connection outlived its time"),
             }
             drop((place, among));
         });
     }
     drop((listener, tunnel, serving));
-    if time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if time::timeout(GRACE, connections.wait()).await.is_err() {
         tracing::warn!("requests were cut off at shutdown");
     }
 }
@@ -182,7 +244,6 @@ async fn connection(
     arrival: Arrival,
     tls: TlsAcceptor,
     service: Router,
-    watcher: Watcher,
     mut stopping: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
     let Arrival { stream, relayed, .. } = arrival;
@@ -201,14 +262,32 @@ async fn connection(
         http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 * 1024);
         http
     };
-    let service = TowerToHyperService::new(service);
     let begun = tokio::select! {
         begun = time::timeout(HEADER_TIMEOUT, begin) => begun.context("no first byte or no TLS in time")??,
         _ = stopping.changed() => return Ok(()),
     };
     match begun {
-        Either::Left(stream) => watcher.watch(http().serve_connection(TokioIo::new(stream), service)).await?,
-        Either::Right(stream) => watcher.watch(http().serve_connection(TokioIo::new(stream), service)).await?,
+        Either::Left(stream) => {
+            let service = TowerToHyperService::new(service.layer(Extension(Encrypted)));
+            // A stream that takes the connection over is bounded by its lease and its session from then on.
+            let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service).with_upgrades());
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                _ = stopping.changed() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
+        }
+        Either::Right(stream) => {
+            let service = TowerToHyperService::new(service);
+            let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                _ = stopping.changed() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
+        }
     }
     Ok(())
 }
@@ -219,6 +298,25 @@ mod tests {
 
     fn origin(text: &str) -> Origin {
         Origin::of(text.parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lives_longer_while_something_is_copied_and_can_be_cut() {
+        let began = time::Instant::now();
+        Lifeline::default().over().await;
+        assert_eq!(began.elapsed(), CONNECTION_LIFE);
+        let (long, began) = (Lifeline::default(), time::Instant::now());
+        let hold = long.hold();
+        let copying = async {
+            time::sleep(10 * CONNECTION_LIFE).await;
+            drop(hold);
+        };
+        tokio::join!(long.over(), copying);
+        assert_eq!(began.elapsed(), 10 * CONNECTION_LIFE + GRACE);
+        let cut = Lifeline::default();
+        let _hold = cut.hold();
+        cut.cut();
+        cut.over().await;
     }
 
     #[test]

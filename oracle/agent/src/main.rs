@@ -3,14 +3,14 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use datagalax_agent::{
-    daemon::{Parts, run},
+    daemon::{Leases, Parts, run},
     faults::fitness::Policy,
-    leases::{NoRuntime, Workloads},
     metrics::Metrics,
     offer::Wanted,
     onchain::{OnChain, OnChainActs},
-    settings::{Leases, Settings},
+    settings::{self, Settings},
     state::StateDir,
+    workloads,
 };
 use datagalax_client::{
     Pipeline, Reader, keys,
@@ -53,6 +53,13 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
     let key = keys::load(keypair).map_err(Ended::settings)?;
     let provider = settings.provider_keypair.as_deref().map(keys::load).transpose().map_err(Ended::settings)?;
     let state = Arc::new(StateDir::open(&settings.state_dir).map_err(Ended::settings)?);
+    let leases = match settings.leases {
+        settings::Leases::Serve => {
+            let gpus = probe.hardware_class() != "cpu";
+            workloads::open::open(&settings.workloads, &state, gpus).await.map_err(Ended::settings)?
+        }
+        settings::Leases::Leave => Leases::Leave,
+    };
     let listener = http::listen(settings.listen, "--listen").await?;
     tracing::info!(listen = %settings.listen, rpc = ?settings.rpc, operator = %key.pubkey(), "agent started");
 
@@ -76,10 +83,7 @@ async fn start(settings: Settings, service: Service<Metrics>) -> Result<(), Ende
         devices: Arc::new(move || backend::open_all(gpus, threads)),
         chain: Arc::new(OnChain::new(rpc.clone(), Some(ws))),
         act: Arc::new(OnChainActs::new(Reader::new(rpc.clone()), operator, provider)),
-        workloads: match settings.leases {
-            Leases::Serve => Some(Arc::new(NoRuntime) as Arc<dyn Workloads>),
-            Leases::Leave => None,
-        },
+        leases,
         state: state.clone(),
         threads,
         proof_memory: settings.proof_memory << 20,

@@ -25,6 +25,32 @@ label! {
     pub enum Lease: "event" { Seen = "seen", Started = "started", Rejected = "rejected", Ended = "ended", Failed = "failed" }
 }
 
+label! {
+    /// Why a lease was rejected.
+    pub enum Reject: "reason" {
+        NoRuntime = "no_runtime",
+        Unfit = "unfit",
+        Declined = "declined",
+        Failed = "failed",
+        Late = "late",
+    }
+}
+
+label! {
+    /// What became of a workload that was handed over.
+    pub enum Handover: "outcome" { Accepted = "accepted", Declined = "declined", Refused = "refused" }
+}
+
+label! {
+    /// Why a workload was started.
+    pub enum Begin: "cause" { First = "first", Lost = "lost" }
+}
+
+label! {
+    /// How noting usage on chain ended.
+    pub enum Noted: "outcome" { Noted = "noted", Failed = "failed" }
+}
+
 datagalax_service::metrics! {
     /// The agent's metrics.
     pub struct Metrics: "datagalax_agent" {
@@ -44,6 +70,18 @@ datagalax_service::metrics! {
         pub committee_keys: Gauge,
         /// What happened to this container's leases.
         pub leases: Family<Lease, Counter>,
+        /// Leases that this agent rejected, by reason.
+        pub lease_rejects: Family<Reject, Counter>,
+        /// Workloads handed over, by what became of them. Refused: not by the lease's user, or not what the lease says.
+        pub handovers: Family<Handover, Counter>,
+        /// Starts of workloads; those of cause `lost` came after the host had lost one that ran.
+        pub workload_starts: Family<Begin, Counter>,
+        /// Workloads that run now.
+        pub workloads_running: Gauge,
+        /// Streams and copies of leases' users that are open now.
+        pub lease_streams: Gauge,
+        /// Attempts to note a lease's usage on chain, by outcome.
+        pub usage_records: Family<Noted, Counter>,
         /// 1 while the container has an open or running lease.
         pub leased: Gauge,
         /// Faults of the hardware that keep tenants away now; see the topic `hardware` of /ready.

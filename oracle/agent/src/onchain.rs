@@ -17,6 +17,7 @@ use datagalax_gpu::{
     ask::{self, Ask},
     beacon::Slot,
 };
+use datagalax_protocol::lease::Usage;
 use futures_util::{FutureExt, future::BoxFuture, try_join};
 use solana_pubkey::Pubkey;
 
@@ -81,8 +82,21 @@ fn lease_of(address: Pubkey, lease: &LeaseAccount) -> Lease {
         LeaseAccount::STARTED => Phase::Started,
         _ => Phase::Ended,
     };
-    let (user, start_by, end) = (lease.user, lease.start_by, lease.end());
-    Lease { address, user, phase, start_by, end, workload_hash: lease.workload_hash }
+    let LeaseAccount { user, start_by, started, workload_hash, .. } = *lease;
+    Lease { address, user, phase, start_by, started, end: lease.end(), workload_hash }
+}
+
+/// What the chain takes of a lease's usage at `now` (its time), `None` when it has all of it.
+fn recordable(lease: &LeaseAccount, gpus: u8, now: i64, usage: &Usage) -> Option<Usage> {
+    let passed = u64::try_from(now.min(lease.end()).saturating_sub(lease.started)).unwrap_or(0);
+    let known = Usage { gpu_seconds: lease.usage_gpu_seconds, joules: lease.usage_energy, bytes: lease.usage_bytes };
+    let taken = Usage {
+        gpu_seconds: usage.gpu_seconds.min(passed.saturating_mul(u64::from(gpus))).max(known.gpu_seconds),
+        joules: usage.joules.max(known.joules),
+        bytes: usage.bytes.max(known.bytes),
+    };
+    let runs = lease.status == LeaseAccount::STARTED || lease.status == LeaseAccount::ENDED;
+    (runs && taken != known).then_some(taken)
 }
 
 impl Chain for OnChain {
@@ -282,6 +296,22 @@ impl Act for OnChainActs {
         .boxed()
     }
 
+    fn record_usage(&self, lease: Pubkey, usage: Usage) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            let account = self.reader.get::<LeaseAccount>(&lease).await.map_err(failed)?;
+            let (container, clock) =
+                try_join!(async { self.reader.container(&account.container).await.map_err(failed) }, async {
+                    read_clock(self.reader.rpc().as_ref()).await.map_err(failed)
+                },)?;
+            let Some(usage) = recordable(&account, container.gpus, clock.unix_timestamp, &usage) else { return Ok(()) };
+            let Usage { gpu_seconds, joules, bytes } = usage;
+            let payer = self.operator.payer();
+            let record = instructions::record_usage(&payer, &lease, &account, gpu_seconds, joules, bytes);
+            self.operator.send("record the usage", &[record], &[]).await.map_err(failed).map(drop)
+        }
+        .boxed()
+    }
+
     fn offer<'a>(&'a self, container: Pubkey, offer: &'a Offer) -> BoxFuture<'a, Result<(), ChainError>> {
         async move {
             let provider = self.provider.as_ref().ok_or_else(|| failed("there is no --provider-keypair"))?;
@@ -325,5 +355,27 @@ impl Act for OnChainActs {
             Ok(())
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_that_is_recorded_never_falls_and_never_exceeds_the_time_that_passed() {
+        let mut lease: LeaseAccount = bytemuck::Zeroable::zeroed();
+        (lease.status, lease.started, lease.max_seconds) = (LeaseAccount::STARTED, 1_000, 600);
+        let usage = Usage { gpu_seconds: 500, joules: 7, bytes: 9 };
+        assert_eq!(recordable(&lease, 2, 1_100, &usage), Some(Usage { gpu_seconds: 200, ..usage }), "a liar's clock");
+        assert_eq!(recordable(&lease, 2, 2_000, &usage), Some(usage));
+        let most = Usage { gpu_seconds: 5_000, ..usage };
+        assert_eq!(recordable(&lease, 2, 9_000, &most).unwrap().gpu_seconds, 1_200, "after the end nothing more passes");
+        (lease.usage_gpu_seconds, lease.usage_energy, lease.usage_bytes) = (600, 8, 9);
+        assert_eq!(recordable(&lease, 2, 2_000, &usage), None, "what the chain has is more");
+        let more = Usage { bytes: 10, ..usage };
+        assert_eq!(recordable(&lease, 2, 2_000, &more), Some(Usage { gpu_seconds: 600, joules: 8, bytes: 10 }));
+        lease.status = LeaseAccount::SETTLED;
+        assert_eq!(recordable(&lease, 2, 2_000, &more), None, "nothing is taken any more");
     }
 }

@@ -88,7 +88,7 @@ pub struct Agent {
 }
 
 /// A refusal as the asker sees it: a status and one line.
-struct Refused(StatusCode, String);
+pub(crate) struct Refused(pub StatusCode, pub String);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -127,8 +127,8 @@ impl From<Unproven> for Refused {
     }
 }
 
-/// The routes with all their bounds.
-pub fn router(agent: Arc<Agent>) -> Router {
+/// The routes with all their bounds. `users`: those for users of leases, where this agent runs workloads.
+pub(crate) fn router(agent: Arc<Agent>, users: Option<Router>) -> Router {
     let in_flight = Arc::new(Semaphore::new(CONCURRENCY));
     let addresses = Arc::new(Mutex::new(Buckets::new(PER_ADDRESS, ADDRESSES)));
     let short = Router::new()
@@ -156,6 +156,8 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .with_state(agent)
         .layer(middleware::from_fn(buffered))
         .layer(RequestBodyLimitLayer::new(MAX_MESSAGE))
+        // Their files are longer, with bounds of their own.
+        .merge(users.unwrap_or_default())
         .layer(middleware::from_fn(move |origin: Option<Extension<Origin>>, request: Request, next: Next| {
             let addresses = addresses.clone();
             async move {
@@ -181,10 +183,11 @@ pub fn router(agent: Arc<Agent>) -> Router {
 
 fn outcome(status: StatusCode) -> Answer {
     match status {
-        StatusCode::FORBIDDEN | StatusCode::CONFLICT => Answer::Forbidden,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT => Answer::Forbidden,
         StatusCode::TOO_MANY_REQUESTS => Answer::TooMany,
         StatusCode::SERVICE_UNAVAILABLE => Answer::Unavailable,
         StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Answer::Late,
+        StatusCode::SWITCHING_PROTOCOLS => Answer::Answered,
         status if status.is_success() => Answer::Answered,
         status if status.is_client_error() => Answer::BadRequest,
         _ => Answer::Failed,
@@ -192,7 +195,7 @@ fn outcome(status: StatusCode) -> Answer {
 }
 
 /// Reads the whole body first: a body that trickles in holds nothing but its connection, and not for long.
-async fn buffered(request: Request, next: Next) -> Response {
+pub(crate) async fn buffered(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_MESSAGE)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
@@ -306,7 +309,7 @@ async fn info(State(agent): State<Arc<Agent>>) -> Response {
 }
 
 impl Agent {
-    fn admission(&self) -> Result<&Admission, Refused> {
+    pub(crate) fn admission(&self) -> Result<&Admission, Refused> {
         let text = "the registration was not found on chain yet";
         self.admission.get().ok_or_else(|| Refused(StatusCode::SERVICE_UNAVAILABLE, text.into()))
     }
@@ -340,7 +343,11 @@ impl Agent {
     }
 
     /// Signs the answer to an admitted request.
-    fn answer<P: Payload>(&self, request: &Envelope, answer: impl FnOnce([u8; 32]) -> P) -> Result<Response, Refused> {
+    pub(crate) fn answer<P: Payload>(
+        &self,
+        request: &Envelope,
+        answer: impl FnOnce([u8; 32]) -> P,
+    ) -> Result<Response, Refused> {
         let admission = self.admission()?;
         let payload = answer(request.digest());
         let context = admission.context(request.epoch);
@@ -349,7 +356,7 @@ impl Agent {
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> Refused {
+pub(crate) fn internal(error: impl std::fmt::Display) -> Refused {
     tracing::error!(%error, "request failed");
     Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

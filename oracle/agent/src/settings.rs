@@ -22,6 +22,94 @@ pub enum Leases {
     Leave,
 }
 
+/// What runs the workloads of leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeKind {
+    /// Docker where its socket is there, else plain processes where they can be kept apart, else nothing; the log says which.
+    Auto,
+    /// OCI containers through the Docker API.
+    Docker,
+    /// Plain processes, each lease in a folder and as a user of its own.
+    Process,
+    /// Nothing: every lease is rejected at once, with the reason.
+    None,
+}
+
+/// As whom plain processes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadUsers {
+    /// Each lease as a user of its own, of the 64 from this number on.
+    From(u32),
+    /// As the agent's own user.
+    Agent,
+}
+
+impl std::str::FromStr for WorkloadUsers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "agent" => Ok(Self::Agent),
+            Ok(first) if (1_000..=u32::MAX - 64).contains(&first) => Ok(Self::From(first)),
+            _ => Err("expected the number of a user, at least 1000, or `agent`".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for WorkloadUsers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::From(first) => write!(formatter, "{first}"),
+            Self::Agent => formatter.write_str("agent"),
+        }
+    }
+}
+
+/// How the workloads of leases are run.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Workloads of leases")]
+pub struct WorkloadSettings {
+    /// What runs them.
+    #[arg(long, env = "DATAGALAX_AGENT_RUNTIME", value_enum, default_value_t = RuntimeKind::Auto)]
+    pub runtime: RuntimeKind,
+    /// The Docker daemon's socket. Whoever may use it is root on this host, this agent included.
+    #[arg(long, env = "DATAGALAX_AGENT_DOCKER_HOST", default_value = "unix:///var/run/docker.sock", value_name = "URL")]
+    pub docker_host: String,
+    /// Folder of workloads and their output [default: the state folder's name with -workloads]. The users of plain processes
+    /// must be able to pass through every folder above it. Two agents cannot share one.
+    #[arg(long, env = "DATAGALAX_AGENT_WORKLOADS_DIR", value_name = "DIR")]
+    pub workloads_dir: Option<PathBuf>,
+    /// The supervisor of plain processes [default: datagalax-shim beside the agent].
+    #[arg(long, env = "DATAGALAX_AGENT_SHIM", value_name = "FILE")]
+    pub shim: Option<PathBuf>,
+    /// First of 64 user numbers that only plain processes' workloads of this agent have, which needs an agent that is root; or
+    /// `agent`: they run as the agent's own user, and can read its keys. For development only.
+    #[arg(long, env = "DATAGALAX_AGENT_WORKLOAD_USERS", default_value_t = WorkloadUsers::From(1_880_000_000), value_name = "NUMBER|agent")]
+    pub workload_users: WorkloadUsers,
+    /// Beginnings of the images that are taken, such as docker.io/library/; several by commas or by repeating the option
+    /// [default: any]. Others are declined, and their users told so.
+    #[arg(long, env = "DATAGALAX_AGENT_IMAGES", value_delimiter = ',', value_name = "PREFIX")]
+    pub images: Vec<String>,
+    /// Memory that a workload may use, MiB [default: half of this host's].
+    #[arg(long, env = "DATAGALAX_AGENT_LEASE_MEMORY", value_parser = value_parser!(u64).range(16..=1 << 30), value_name = "MIB")]
+    pub lease_memory: Option<u64>,
+    /// Disk that a workload may use, MiB [default: half of what is free at start].
+    #[arg(long, env = "DATAGALAX_AGENT_LEASE_DISK", value_parser = value_parser!(u64).range(16..=1 << 30), value_name = "MIB")]
+    pub lease_disk: Option<u64>,
+    /// Processes that a workload may have at a time.
+    #[arg(long, env = "DATAGALAX_AGENT_LEASE_PROCESSES", default_value_t = 4_096, value_parser = value_parser!(u64).range(1..=1 << 20), value_name = "COUNT")]
+    pub lease_processes: u64,
+    /// What a workload gets to end by itself when its lease is over.
+    #[arg(long, env = "DATAGALAX_AGENT_STOP_GRACE", default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub stop_grace: Duration,
+    /// How long before what was escrowed is used up the user is told.
+    #[arg(long, env = "DATAGALAX_AGENT_WARN_BEFORE", default_value = "5m", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub warn_before: Duration,
+    /// How often what a lease used is noted on chain, beside once at its end. Each time costs a transaction's fee.
+    #[arg(long, env = "DATAGALAX_AGENT_USAGE_EVERY", default_value = "15m", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub usage_every: Duration,
+}
+
 /// The agent on a GPU host: reads its real metrics, answers the committee that judges its container in the current epoch,
 /// computes every beacon on all its devices, follows its leases, and keeps tenants away from failing hardware. It registers
 /// nothing; register the container first, with the fingerprint that `--print-fingerprint` shows and the public key of --keypair
@@ -67,6 +155,9 @@ pub struct Settings {
     /// What becomes of this container's leases.
     #[arg(long, env = "DATAGALAX_AGENT_LEASES", value_enum, default_value_t = Leases::Serve)]
     pub leases: Leases,
+    /// How workloads are run.
+    #[command(flatten)]
+    pub workloads: WorkloadSettings,
     /// Do not try from here whether the registered endpoint leads here: for hosts that cannot reach their own public address.
     #[arg(long, env = "DATAGALAX_AGENT_NO_ENDPOINT_CHECK")]
     pub no_endpoint_check: bool,

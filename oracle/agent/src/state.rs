@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `roots.json` | the roots it signed, so that it never signs another for the same beacon ([`crate::beacon`]) |
 //! | `faults.json` | the faults that keep tenants away, and whether it was this agent that closed the container |
+//! | `lease-<address>.json` | a lease's workload, secrets included, and what it used so far; gone with the lease ([`crate::workloads`]) |
 //! | `pending/` | transactions on their way ([`datagalax_client::pipeline::DirectoryStore`]) |
 
 use std::{
@@ -119,6 +120,33 @@ impl StateDir {
         write().map_err(|error| StateError::Io { path: path.clone(), error })
     }
 
+    /// Names of the records that begin with this, in no order.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        let failed = |error| StateError::Io { path: self.folder.clone(), error };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let file = entry.map_err(failed)?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".json")).filter(|name| name.starts_with(prefix));
+            names.extend(name.map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// Removes a record. One that is not there is no error.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        let path = self.path(name);
+        match fs::remove_file(&path).and_then(|()| File::open(&self.folder)?.sync_all()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StateError::Io { path, error }),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name).with_extension("json")
     }
@@ -136,6 +164,11 @@ mod tests {
         assert_eq!(state.read::<Vec<u32>>("roots").unwrap(), Vec::<u32>::new());
         state.write("roots", &vec![1, 2]).unwrap();
         assert_eq!(state.read::<Vec<u32>>("roots").unwrap(), [1, 2]);
+        state.write("lease-a", &1).unwrap();
+        assert_eq!(state.names("lease-").unwrap(), ["lease-a"]);
+        state.remove("lease-a").unwrap();
+        state.remove("lease-a").unwrap();
+        assert!(state.names("lease-").unwrap().is_empty());
         fs::write(folder.join("roots.json"), b"[1, 2").unwrap();
         let damaged = state.read::<Vec<u32>>("roots").unwrap_err();
         assert!(matches!(damaged, StateError::Damaged { .. }) && damaged.to_string().contains("roots.json"), "{damaged}");

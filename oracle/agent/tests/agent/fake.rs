@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -16,9 +16,8 @@ use datagalax_agent::{
         Act, Chain, ChainError, Cluster, Committee, Lease, Offer, Phase, Registration, SeenSlot, Slots, SlotsError, Wake,
         Watched,
     },
-    daemon::{Parts, run},
+    daemon::{Leases, Parts, run},
     faults::fitness::{Policy, Return},
-    leases::NoRuntime,
     metrics::Metrics,
     offer::Wanted,
     state::StateDir,
@@ -30,7 +29,7 @@ use datagalax_gpu::{
     beacon::{Slot, Watch, Window},
     probe::Recording,
 };
-use datagalax_protocol::{Context, Envelope, Expected, Inspection, Payload};
+use datagalax_protocol::{Context, Envelope, Expected, Inspection, Payload, lease::Usage};
 use datagalax_relay::tunnel::RelayAddress;
 use datagalax_service::{
     Health, Service, Shutdown,
@@ -64,6 +63,10 @@ pub struct FakeChain {
     pub can_offer: bool,
     pub ahead: Mutex<i64>,
     pub lamports: Mutex<u64>,
+    /// What the agent noted of leases' usage.
+    pub usage: Mutex<Vec<(Pubkey, Usage)>>,
+    pub refuse_usage: Mutex<bool>,
+    asked: AtomicU64,
     slots: mpsc::UnboundedSender<Vec<SeenSlot>>,
     told: Mutex<Option<mpsc::UnboundedReceiver<Vec<SeenSlot>>>>,
     changed: watch::Sender<u32>,
@@ -82,6 +85,16 @@ impl FakeChain {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Changes the container's lease and tells the agent.
+    pub fn change_lease(&self, change: impl FnOnce(&mut Lease)) {
+        self.change(|registration| change(registration.lease.as_mut().expect("there is a lease")));
+    }
+
+    /// How often the container's account was read.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     pub fn done(&self) -> Vec<String> {
         self.done.lock().unwrap().clone()
     }
@@ -98,6 +111,7 @@ impl Chain for FakeChain {
 
     fn registration(&self, container: Pubkey) -> BoxFuture<'_, Result<Option<Registration>, ChainError>> {
         assert_eq!(container, CONTAINER);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         async { Ok(self.registration.lock().unwrap().clone()) }.boxed()
     }
 
@@ -107,8 +121,9 @@ impl Chain for FakeChain {
         async { self.committee.lock().unwrap().clone() }.boxed()
     }
 
-    fn lease(&self, _: Pubkey) -> BoxFuture<'_, Result<Option<Lease>, ChainError>> {
-        async { Ok(self.registration.lock().unwrap().as_ref().and_then(|r| r.lease)) }.boxed()
+    fn lease(&self, address: Pubkey) -> BoxFuture<'_, Result<Option<Lease>, ChainError>> {
+        let known = self.registration.lock().unwrap().as_ref().and_then(|known| known.lease);
+        async move { Ok(known.filter(|lease| lease.address == address)) }.boxed()
     }
 
     fn slots(&self) -> Box<dyn Slots> {
@@ -152,8 +167,27 @@ impl Act for FakeChain {
         .boxed()
     }
 
-    fn start(&self, _: Pubkey) -> BoxFuture<'_, Result<(), ChainError>> {
-        async { Err(ChainError("nothing is started in these tests".into())) }.boxed()
+    fn start(&self, lease: Pubkey) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            self.done.lock().unwrap().push("start".into());
+            self.change_lease(|known| {
+                assert_eq!((known.address, known.phase), (lease, Phase::Open));
+                (known.phase, known.started, known.end) = (Phase::Started, now(), now() + 3_600);
+            });
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn record_usage(&self, lease: Pubkey, usage: Usage) -> BoxFuture<'_, Result<(), ChainError>> {
+        async move {
+            self.usage.lock().unwrap().push((lease, usage));
+            match *self.refuse_usage.lock().unwrap() {
+                true => Err(ChainError("no fees left".into())),
+                false => Ok(()),
+            }
+        }
+        .boxed()
     }
 
     fn offer<'a>(&'a self, _: Pubkey, offer: &'a Offer) -> BoxFuture<'a, Result<(), ChainError>> {
@@ -231,6 +265,7 @@ pub struct Setup {
     pub clear_faults: bool,
     pub lamports: u64,
     pub relays: Vec<RelayAddress>,
+    pub leases: Leases,
 }
 
 impl Default for Setup {
@@ -249,6 +284,7 @@ impl Default for Setup {
             clear_faults: false,
             lamports: 1_000_000_000,
             relays: Vec::new(),
+            leases: Leases::Decline,
         }
     }
 }
@@ -294,7 +330,7 @@ pub fn committee(epoch: u32, operators: Vec<Pubkey>, modulus: u64) -> Committee 
 
 pub fn lease(user: Pubkey, phase: Phase) -> Lease {
     let (address, start_by, end) = (Pubkey::new_from_array([7; 32]), now() + 60, now() + 3_600);
-    Lease { address, user, phase, start_by, end, workload_hash: [0; 32] }
+    Lease { address, user, phase, start_by, started: 0, end, workload_hash: [0; 32] }
 }
 
 /// A host that answers its checker.
@@ -312,6 +348,7 @@ pub async fn host(setup: Setup) -> Host {
         clear_faults,
         lamports,
         relays,
+        leases,
     } = setup;
     let checker = Keypair::new();
     let fingerprint = probe.fingerprint();
@@ -340,6 +377,9 @@ pub async fn host(setup: Setup) -> Host {
         can_offer,
         ahead: Mutex::default(),
         lamports: Mutex::new(lamports),
+        usage: Mutex::default(),
+        refuse_usage: Mutex::default(),
+        asked: AtomicU64::new(0),
         slots,
         told: Mutex::new(Some(told)),
         changed: watch::Sender::new(0),
@@ -364,7 +404,7 @@ pub async fn host(setup: Setup) -> Host {
         devices: Arc::new(move || backend::open_all(false, threads)),
         chain: chain.clone(),
         act: chain.clone(),
-        workloads: Some(Arc::new(NoRuntime)),
+        leases,
         state: Arc::new(state_dir),
         threads,
         proof_memory,
@@ -437,6 +477,11 @@ impl Host {
     pub async fn refusal(&self, path: &str, body: Vec<u8>) -> (StatusCode, String) {
         let (status, body) = self.post(path, body).await;
         (status, String::from_utf8(body).unwrap())
+    }
+
+    /// The folder of what it keeps.
+    pub fn state_path(&self) -> &std::path::Path {
+        self._state.path()
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {

@@ -4,4 +4,5 @@ mod beacons;
 mod entrances;
 mod fake;
 mod http;
+mod tenants;
 mod upkeep;

@@ -128,3 +128,78 @@ pub struct Status {
     /// What the host has to tell the user, oldest first, at most 32.
     pub notices: Vec<Notice>,
 }
+
+#[cfg(test)]
+mod tests {
+    use solana_keypair::Keypair;
+    use solana_pubkey::Pubkey;
+    use solana_signer::Signer;
+
+    use super::*;
+    use crate::{
+        Context, Envelope, Expected, Refusal,
+        envelope::{MAX_MESSAGE, SignError},
+        lease::MAX_WORKLOAD,
+    };
+
+    const CONTEXT: Context = Context {
+        genesis_hash: [1; 32],
+        program: Pubkey::new_from_array([2; 32]),
+        subject: Pubkey::new_from_array([3; 32]),
+        epoch: 4,
+    };
+
+    fn largest() -> Workload {
+        let mut workload = Workload { command: vec!["true".into(), String::new()], ..Workload::default() };
+        workload.command[1] = "x".repeat(MAX_WORKLOAD - borsh::to_vec(&workload).unwrap().len());
+        workload
+    }
+
+    #[test]
+    fn the_largest_workload_fits_into_a_message_and_comes_out_as_it_went_in() {
+        let (user, workload) = (Keypair::new(), largest());
+        workload.check().unwrap();
+        let request = WorkloadRequest { lease: [5; 32], workload };
+        let envelope = Envelope::sign(&CONTEXT, &request, [6; 16], 1_000, &user).unwrap();
+        let bytes = envelope.encode();
+        assert!(bytes.len() <= MAX_MESSAGE);
+        let signers = [user.pubkey()];
+        let expected = Expected { context: CONTEXT, nonce: None, signers: &signers, now: 1_000 };
+        assert_eq!(Envelope::decode(&bytes).unwrap().verify::<WorkloadRequest>(&expected).unwrap(), request);
+        // A message to hand over is none to open a session with.
+        let other = Envelope::decode(&bytes).unwrap().verify::<SessionRequest>(&expected);
+        assert!(matches!(other, Err(Refusal::WrongDomain { .. })));
+        let mut more = request;
+        more.workload.command[1].push('x');
+        assert!(matches!(
+            Envelope::sign(&CONTEXT, &more, [6; 16], 1_000, &user),
+            Err(SignError::Malformed(Malformed::OutOfRange(text))) if text.contains("48 KiB")
+        ));
+    }
+
+    #[test]
+    fn sessions_last_a_second_to_an_hour() {
+        let asked = |seconds| SessionRequest { lease: [5; 32], seconds }.check().is_ok();
+        assert!(asked(1) && asked(LONGEST_SESSION) && !asked(0) && !asked(LONGEST_SESSION + 1));
+    }
+
+    #[test]
+    fn a_status_says_its_state_beside_the_rest() {
+        let status = Status {
+            lease: "11111111111111111111111111111111".into(),
+            state: State::Ended { end: End::OverLimit { what: "disk".into() } },
+            ends: Some(7),
+            usage: Usage { gpu_seconds: 1, joules: 2, bytes: 3 },
+            ports: vec!["HTTP".into()],
+            notices: vec![Notice { at: 5, text: "hello".into() }],
+        };
+        let json = serde_json::to_string(&status).unwrap();
+        let expected = r#"{"lease":"11111111111111111111111111111111","state":"ended","end":{"how":"over_limit","what":"disk"},"ends":7,"usage":{"gpu_seconds":1,"joules":2,"bytes":3},"ports":["HTTP"],"notices":[{"at":5,"text":"hello"}]}"#;
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+        for state in [State::Awaited, State::Starting { step: "pulling".into() }, State::Running] {
+            let status = Status { state, ..status.clone() };
+            assert_eq!(serde_json::from_str::<Status>(&serde_json::to_string(&status).unwrap()).unwrap(), status);
+        }
+    }
+}

@@ -86,3 +86,44 @@ pub enum ExecOutput {
     /// It could not be run; the last frame.
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_around_a_frames_content_leaves_room_for_half_a_frame_of_it() {
+        let content = vec![7; MAX_FRAME / 2];
+        let frames = [
+            borsh::to_vec(&LogFrame::Output { offset: u64::MAX, bytes: content.clone() }).unwrap(),
+            borsh::to_vec(&ExecInput::Stdin(content.clone())).unwrap(),
+            borsh::to_vec(&ExecOutput::Stderr(content)).unwrap(),
+        ];
+        assert!(frames.iter().all(|frame| frame.len() <= MAX_FRAME));
+    }
+
+    #[test]
+    fn frames_are_what_they_were() {
+        // The numbers of frames and fields are part of the format.
+        let hex = |frame: Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let log = |frame: &LogFrame| hex(borsh::to_vec(frame).unwrap());
+        assert_eq!(log(&LogFrame::Output { offset: 258, bytes: vec![9] }), "0002010000000000000100000009");
+        assert_eq!(log(&LogFrame::Notice(Notice { at: 1, text: "a".into() })), "0101000000000000000100000061");
+        assert_eq!(log(&LogFrame::End(End::Exited { status: -1 })), "0200ffffffff");
+        assert_eq!(log(&LogFrame::End(End::Signalled { signal: 9 })), "020109000000");
+        assert_eq!(log(&LogFrame::End(End::OverLimit { what: String::new() })), "020200000000");
+        assert_eq!(log(&LogFrame::End(End::Stopped)), "0203");
+        assert_eq!(log(&LogFrame::End(End::NotStarted { reason: String::new() })), "020400000000");
+        assert_eq!(log(&LogFrame::End(End::Lost)), "0205");
+        assert_eq!(log(&LogFrame::Failed(String::new())), "0300000000");
+        let exec = |frame: &ExecInput| hex(borsh::to_vec(frame).unwrap());
+        assert_eq!(exec(&ExecInput::Start(vec!["a".into()])), "00010000000100000061");
+        assert_eq!(exec(&ExecInput::Stdin(Vec::new())), "0100000000");
+        assert_eq!(exec(&ExecInput::EndOfInput), "02");
+        let said = |frame: &ExecOutput| hex(borsh::to_vec(frame).unwrap());
+        assert_eq!(said(&ExecOutput::Stdout(Vec::new())), "0000000000");
+        assert_eq!(said(&ExecOutput::Stderr(Vec::new())), "0100000000");
+        assert_eq!(said(&ExecOutput::Exited(3)), "0203000000");
+        assert_eq!(said(&ExecOutput::Failed(String::new())), "0300000000");
+    }
+}
