@@ -86,7 +86,8 @@ pub trait Runtime: Send + Sync + 'static {
         progress: &'a Progress<'a>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Starts a workload and returns once it runs. Doing it again with the same workload changes nothing.
+    /// Starts a workload and returns once it runs. Doing it again with the same workload changes nothing; one that was lost
+    /// ([`End::Lost`]) runs again, with its volumes (a plain process: its folder), and its output goes on where it was.
     fn start<'a>(&'a self, id: &'a Id, workload: &'a Workload) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Where a workload is.
@@ -112,7 +113,8 @@ pub trait Runtime: Send + Sync + 'static {
         from: &'a mut (dyn AsyncRead + Send + Unpin),
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Reads a file, relative to the workload's folder, with the workload's rights.
+    /// Reads a file, relative to the workload's folder, with the workload's rights, from the standard output. What cannot be read
+    /// is told by the status and the standard error.
     fn copy_out<'a>(&'a self, id: &'a Id, path: &'a str) -> BoxFuture<'a, Result<Exec, RuntimeError>>;
 
     /// Bytes that a running workload sent and received so far; `None` where that cannot be told.

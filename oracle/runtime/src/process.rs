@@ -299,18 +299,9 @@ impl Inner {
         Ok(Status::Ended(End::Lost))
     }
 
-    /// Makes the folder and starts the supervisor, unless that was done.
-    fn begin(&self, id: &Id, workload: Workload) -> Result<(), RuntimeError> {
+    /// Makes the workload's folder, and gives it a user.
+    fn make_folder(&self, id: &Id, workload: Workload) -> Result<(), RuntimeError> {
         let folder = self.folder(id);
-        if folder.join(shim::SPEC).exists() {
-            if self.spec(id)?.workload != workload {
-                return Err(RuntimeError::Other(id.clone()));
-            }
-            if self.supervised(id)? {
-                return Ok(());
-            }
-            return Err(RuntimeError::Ended(id.clone()));
-        }
         // What a start that was cut off may have left.
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(failed("clear the workload's folder"))?;
@@ -347,7 +338,36 @@ impl Inner {
             // Last: a folder with it is a lease.
             record::write(&folder, shim::SPEC, &spec)
         })()
-        .map_err(making)?;
+        .map_err(making)
+    }
+
+    /// Starts the supervisor, unless there is one.
+    fn begin(&self, id: &Id, workload: Workload) -> Result<(), RuntimeError> {
+        let folder = self.folder(id);
+        if folder.join(shim::SPEC).exists() {
+            let spec = self.spec(id)?;
+            if spec.workload != workload {
+                return Err(RuntimeError::Other(id.clone()));
+            }
+            if self.supervised(id)? {
+                return Ok(());
+            }
+            match record::read(&folder, shim::END).map_err(failed("read how it ended"))? {
+                // Its folder is as it was.
+                Some(End::Lost) | None => spec.lease().kill_all(None).map_err(RuntimeError::Unkillable)?,
+                Some(_) => return Err(RuntimeError::Ended(id.clone())),
+            }
+            for left in [shim::BEGAN, shim::STOP, shim::END] {
+                match fs::remove_file(folder.join(left)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("forget how it was lost")(error));
+                    }
+                    _ => {}
+                }
+            }
+        } else {
+            self.make_folder(id, workload)?;
+        }
         let said = File::create(folder.join("shim.err")).map_err(failed("start the supervisor"))?;
         let mut supervisor = std::process::Command::new(&self.shim);
         supervisor.arg(&folder).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);

@@ -164,9 +164,11 @@ impl<'a> Supervised<'a> {
             held.push(listener);
         }
         drop(held);
+        // After what it wrote before it was lost, if it was.
+        let writer = Writer::resume(folder, spec.workload.limits.log)?;
         let mut command = spec.command(folder, &spec.workload.command, &ports);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let writer = Arc::new(Mutex::new(Writer::new(folder, spec.workload.limits.log)));
+        let writer = Arc::new(Mutex::new(writer));
         let mut output = Vec::new();
         output.extend(child.stdout.take().map(|pipe| keep_output(pipe, writer.clone())));
         output.extend(child.stderr.take().map(|pipe| keep_output(pipe, writer)));

@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use tar::{EntryType, Header, PaxExtensions};
 use tokio::{
     fs::File,
-    io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, DuplexStream, copy, duplex, empty, sink},
+    io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, DuplexStream, copy, duplex, sink},
     sync::oneshot,
 };
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -126,17 +126,27 @@ impl Inner {
         let (to, stdout) = duplex(BUFFER);
         let (told, ended) = oneshot::channel();
         let (engine, container) = (self.engine.clone(), self.engine.name(id));
+        let (mut to_stderr, stderr) = duplex(BUFFER);
         let copying = tokio::spawn(async move {
-            told.send(send(&engine, &container, &format!("{WORKSPACE}/{path}"), u64::MAX, to).await).ok();
+            let status = match send(&engine, &container, &format!("{WORKSPACE}/{path}"), u64::MAX, to).await {
+                Ok(()) => Ok(0),
+                // As a command would say it.
+                Err(RuntimeError::Copy { status, reason }) => {
+                    to_stderr.write_all(reason.as_bytes()).await.ok();
+                    Ok(status)
+                }
+                Err(error) => Err(error),
+            };
+            told.send(status).ok();
         });
         let copying = AbortOnDrop(copying.abort_handle());
         let ended = async move {
             let _copying = copying;
             let broken = |_| Err(RuntimeError::Io { what: "copy the file", error: io::ErrorKind::BrokenPipe.into() });
-            ended.await.unwrap_or_else(broken).map(|()| 0)
+            ended.await.unwrap_or_else(broken)
         };
-        let stderr = Box::new(empty());
-        Ok(Exec { stdin: Box::new(sink()), stdout: Box::new(stdout), stderr, ended: ended.boxed() })
+        let stdin = Box::new(sink());
+        Ok(Exec { stdin, stdout: Box::new(stdout), stderr: Box::new(stderr), ended: ended.boxed() })
     }
 }
 
@@ -153,6 +163,7 @@ async fn send(engine: &Engine, container: &str, path: &str, most: u64, mut to: D
     let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
     let docker = engine.patient();
     let pieces = docker.download_from_container(container, Some(options)).map_err(|error| match refusal(&error) {
+        Some(404) => io::Error::other(Refused(format!("{path}: no such file"))),
         Some(_) => io::Error::other(Refused(error.to_string())),
         None => io::Error::other(error),
     });

@@ -132,8 +132,19 @@ impl Inner {
         }
         let _starting = Starting::note(self, id);
         let folder = self.folder(id);
-        // What a start that was cut off may have left.
-        self.clear(&self.found(id).await?, Duration::ZERO).await?;
+        // What a start that was cut off may have left, or a workload that was lost. Its volumes stay.
+        let found = Found { volumes: vec![], ..self.found(id).await? };
+        self.clear(&found, Duration::ZERO).await?;
+        self.stop_reading(id).await;
+        output::begin_anew(&folder, workload.limits.log).map_err(failed("continue the output"))?;
+        for left in [BEGAN, END] {
+            match fs::remove_file(folder.join(left)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("forget how it was lost")(error));
+                }
+                _ => {}
+            }
+        }
         record::write(&folder, SPEC, workload).map_err(failed("keep the workload"))?;
         match self.bring_up(id, workload, &image).await {
             Ok(()) => {}
@@ -168,8 +179,8 @@ impl Inner {
             return Err(RuntimeError::Other(id.clone()));
         }
         match self.status(id).await? {
-            // Cut off before it began.
-            Status::Absent => Ok(false),
+            // Cut off before it began, or lost.
+            Status::Absent | Status::Ended(End::Lost) => Ok(false),
             Status::Running => Ok(true),
             Status::Ended(_) => Err(RuntimeError::Ended(id.clone())),
         }

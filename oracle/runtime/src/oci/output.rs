@@ -126,6 +126,11 @@ impl Keeper {
     }
 }
 
+/// A container that is yet to run has a log of its own: it comes after what is there.
+pub(super) fn begin_anew(folder: &Path, limit: u64) -> io::Result<()> {
+    record::write(folder, CURSOR, &Cursor { second: 0, before: Writer::resume(folder, limit)?.at() })
+}
+
 /// Reads the engine's log into the lease's folder until the container has ended and all of it is read.
 pub(super) async fn read(engine: Engine, folder: PathBuf, container: String, limit: u64) {
     let Ok(lock) = File::options().write(true).create(true).truncate(false).open(folder.join(LOCK)) else { return };

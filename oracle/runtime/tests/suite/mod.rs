@@ -320,6 +320,10 @@ pub async fn files_in_and_out(place: Place<impl Stage>) {
     }
     let error = place.runtime.copy_in(&place.id, "data", &mut { empty }).await.unwrap_err();
     assert!(matches!(&error, RuntimeError::Copy { reason, .. } if reason.contains("directory")), "{error}");
+    for (path, why) in [("nothing", "no such file"), ("data", "directory")] {
+        let (status, said) = finish(place.runtime.copy_out(&place.id, path).await.unwrap()).await;
+        assert!(status == 1 && said.to_lowercase().contains(why), "{path}: {status}: {said}");
+    }
     // More than it may have on disk.
     let mut endless = tokio::io::repeat(7);
     let error = place.runtime.copy_in(&place.id, "endless", &mut endless).await;
