@@ -297,6 +297,11 @@ async fn an_image_is_pulled_once_verified_and_removed_with_its_last_lease() {
     let docker = &engine::engine().await.docker;
     let place = place_with(&registry.image).await;
     let second: Id = "Second".parse().unwrap();
+    let mut small = place.stage.workload("true");
+    small.limits.disk = 1_000_000;
+    let error = place.runtime.prepare(&place.id, &small, &|_| {}).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Refused(why) if why.contains("on disk")), "{error}");
+    assert!(docker.inspect_image(&registry.image).await.is_err(), "one that is too large does not stay");
     let told = Mutex::new(Vec::new());
     let workload = place.stage.workload("echo from the registry; sleep 600");
     place.runtime.prepare(&place.id, &workload, &|step| told.lock().unwrap().push(step)).await.unwrap();
@@ -329,7 +334,8 @@ async fn an_image_that_is_not_there_or_another_is_told() {
     }
     // The beginning of an image's id is a name to the engine, and no pin.
     let (_, id) = place.stage.image.split_once(':').unwrap();
-    let near = format!("busybox@sha256:{}{}", &id[..63], if id.ends_with('0') { '1' } else { '0' });
+    let other_end = if id.ends_with('0') { '1' } else { '0' };
+    let near = format!("{name}@sha256:{}{other_end}", &id[..63]);
     let workload = Workload { image: Some(near), ..place.stage.workload("true") };
     let error = place.runtime.start(&place.id, &workload).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Image { .. }), "{error}");
