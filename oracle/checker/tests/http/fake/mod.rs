@@ -1,8 +1,6 @@
 //! A chain and agents made up for the tests. The chain keeps the program's rules about commits and reveals; the agents speak real
 //! HTTP and compute real proofs, or misbehave in one way each.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 pub mod agent;
 
 use std::{
@@ -101,8 +99,13 @@ pub struct FakeChain {
 
 impl FakeChain {
     /// An epoch of `length` seconds that begins now, measured until two seconds before its end; `seats` are block, seat and
-    /// checker.
+    /// checker. Reveals are taken for six seconds after its end.
     pub fn new(length: i64, targets: Vec<(u32, Target)>, seats: &[(u32, u8, u32)]) -> Arc<Self> {
+        Self::revealed_within(6, length, targets, seats)
+    }
+
+    /// As [`Self::new`], with so many seconds for reveals.
+    pub fn revealed_within(reveals: i64, length: i64, targets: Vec<(u32, Target)>, seats: &[(u32, u8, u32)]) -> Arc<Self> {
         let start = now();
         let mut blocks: BTreeMap<u32, Vec<Target>> = BTreeMap::new();
         for (block, target) in targets {
@@ -116,7 +119,7 @@ impl FakeChain {
             begun: std::time::Instant::now(),
             end: start + length,
             measure_until: start + length - 2,
-            reveal_until: start + length + 6,
+            reveal_until: start + length + reveals,
             targets: blocks,
             seats: Mutex::new(seats.iter().map(seat).collect()),
             hidden: Mutex::default(),

@@ -1,12 +1,15 @@
 //! Measuring over real HTTP: honest agents get full marks, and each way to misbehave costs the host, never the checker.
 
-mod fake;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use crate::fake::{
+    CLUSTER, EPOCH,
+    agent::{Fault, bad, honest, raw},
+    slot_hash,
+};
 use datagalax_checker::{
     beacons::Beacon,
     chain::Target,
@@ -20,11 +23,6 @@ use datagalax_checker::{
 };
 use datagalax_gpu::{beacon::Slot, capacity::Spread, location::Location};
 use datagalax_protocol::{envelope::MAX_MESSAGE, evidence::Outcome};
-use fake::{
-    CLUSTER, EPOCH,
-    agent::{Fault, bad, honest, raw},
-    slot_hash,
-};
 use futures_util::{FutureExt, future::BoxFuture};
 use solana_keypair::Keypair;
 use tokio::time::Instant;
@@ -105,8 +103,7 @@ fn vote(state: &RowState) -> Option<(u8, u8, bool, bool)> {
     vote.map(|vote| (vote.availability, vote.capacity, vote.token != 0, vote.dishonest))
 }
 
-#[tokio::test]
-async fn an_honest_agent_gets_full_marks_and_leaves_evidence() {
+pub async fn an_honest_agent_gets_full_marks_and_leaves_evidence() {
     let (target, _) = honest(0, 5).await;
     let (states, records) = measure(vec![target.clone()]).await;
     assert_eq!(vote(&states[0]), Some((100, 100, true, false)), "{:?}", states[0].trouble);
@@ -133,8 +130,7 @@ async fn an_honest_agent_gets_full_marks_and_leaves_evidence() {
 }
 
 /// What each fault comes to: availability, capacity, whether there is a token, whether it is dishonest.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_fault_is_caught_and_costs_only_its_own_row() {
+pub async fn every_fault_is_caught_and_costs_only_its_own_row() {
     let expected = [
         (Fault::None, (100, 100, true, false)),
         (Fault::WrongKey, (0, 0, false, false)),
@@ -215,8 +211,7 @@ async fn every_fault_is_caught_and_costs_only_its_own_row() {
     }
 }
 
-#[tokio::test]
-async fn on_a_public_network_nothing_inside_is_asked() {
+pub async fn on_a_public_network_nothing_inside_is_asked() {
     let (target, probes) = honest(0, 0).await;
     let local = Target { endpoint: target.endpoint.replace("127.0.0.1", "localhost"), row: 1, ..target.clone() };
     let (states, _) =
@@ -228,8 +223,7 @@ async fn on_a_public_network_nothing_inside_is_asked() {
     assert_eq!(probes.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
-#[tokio::test]
-async fn a_lease_that_began_meanwhile_is_read_once_more_before_judging() {
+pub async fn a_lease_that_began_meanwhile_is_read_once_more_before_judging() {
     let (mut target, _) = honest(0, 0).await;
     let fresh = target.clone();
     let ask = target.ask.as_mut().unwrap();
@@ -248,8 +242,7 @@ async fn a_lease_that_began_meanwhile_is_read_once_more_before_judging() {
     assert_eq!(vote(&measure(Some(vec![fresh, less.clone()])).await.0[0]), Some((100, 0, false, false)), "it is still not");
 }
 
-#[tokio::test]
-async fn a_beacon_that_was_not_seen_in_time_gives_a_token_and_no_capacity() {
+pub async fn a_beacon_that_was_not_seen_in_time_gives_a_token_and_no_capacity() {
     let (target, _) = honest(0, 0).await;
     let silent = bad(1, Fault::Hangs).await;
     let (states, _) = measure_with(measurer(64, Policy::Private), vec![target, silent], None, beacon(None, true)).await;
@@ -257,16 +250,14 @@ async fn a_beacon_that_was_not_seen_in_time_gives_a_token_and_no_capacity() {
     assert_eq!(score(&states[1]), BeaconScore::NotAsked, "silence after the deadline proves nothing");
 }
 
-#[tokio::test]
-async fn silence_at_what_may_be_no_beacon_proves_nothing() {
+pub async fn silence_at_what_may_be_no_beacon_proves_nothing() {
     let silent = bad(1, Fault::Busy).await;
     let (states, _) =
         measure_with(measurer(64, Policy::Private), vec![silent], None, beacon(Some(Instant::now()), false)).await;
     assert_eq!(score(&states[0]), BeaconScore::NotAsked);
 }
 
-#[tokio::test]
-async fn more_hosts_than_places_are_all_probed() {
+pub async fn more_hosts_than_places_are_all_probed() {
     let mut targets = Vec::new();
     for row in 0..3 {
         targets.push(honest(0, row).await.0);
@@ -277,8 +268,7 @@ async fn more_hosts_than_places_are_all_probed() {
     }
 }
 
-#[tokio::test]
-async fn what_an_earlier_run_measured_is_not_measured_again() {
+pub async fn what_an_earlier_run_measured_is_not_measured_again() {
     let (target, probes) = honest(0, 0).await;
     let score = BeaconScore::Answered { capacity: Some(77), token: 3, dishonest: false };
     let known = BeaconResult { hash: slot_hash(SLOT), score, elapsed_us: None, root_at_ms: None };

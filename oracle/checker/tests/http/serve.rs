@@ -1,10 +1,9 @@
 //! The evidence server over real HTTP: what was revealed is shown with its proof, what was not is secret; and an operator learns
 //! whether its own host can be reached, nobody else's.
 
-mod fake;
-
 use std::sync::Arc;
 
+use crate::fake::{CLUSTER, EPOCH, FakeChain, container, now, target};
 use datagalax_checker::{
     chain::{Seat, SeatRef, Target},
     measure::{Measurer, Plan},
@@ -20,7 +19,6 @@ use datagalax_protocol::{
     reachable,
 };
 use datagalax_service::Health;
-use fake::{CLUSTER, EPOCH, FakeChain, container, now, target};
 use reqwest::StatusCode;
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
@@ -70,8 +68,7 @@ impl Up {
     }
 }
 
-#[tokio::test]
-async fn evidence_is_secret_until_the_reveal_and_provable_after() {
+pub async fn evidence_is_secret_until_the_reveal_and_provable_after() {
     let up = up(Vec::new()).await;
     let place = BlockKey { epoch: EpochKey { start: 0, number: EPOCH }, block: 5 };
     let finish =
@@ -98,8 +95,7 @@ async fn evidence_is_secret_until_the_reveal_and_provable_after() {
     assert_eq!(up.get("/v1/evidence/5/4/2/256").await.0, StatusCode::BAD_REQUEST, "no row");
 }
 
-#[tokio::test]
-async fn an_operator_learns_about_its_own_endpoint_and_nobody_elses() {
+pub async fn an_operator_learns_about_its_own_endpoint_and_nobody_elses() {
     let (here, gone, stranger) = (Keypair::new(), Keypair::new(), Keypair::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
