@@ -108,17 +108,22 @@ impl Inner {
         if !folder.exists() && self.list().await?.len() >= MAX_LEASES {
             return Err(RuntimeError::Full);
         }
-        let present = image.get(&self.engine, workload.limits.disk, progress).await?;
-        // Pulled for any lease that is here, it is to go with the last of them.
+        let here = image.find(&self.engine).await?.is_some();
         let folders = self.folders()?;
         let mut leases = folders.iter().filter_map(|other| self.fetched(other));
-        let pulled = present.pulled || leases.any(|other| other.image == image.reference() && other.pulled);
+        // Pulled for any lease that is here, it is to go with the last of them. Noted first: a pull that an agent does not
+        // live to see the end of is one, too.
+        let pulled = !here || leases.any(|other| other.image == image.reference() && other.pulled);
         (|| {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
             record::write(&folder, IMAGE, &Fetched { image: image.reference(), pulled })
         })()
         .map_err(failed("note the image"))?;
-        Ok(present)
+        let got = image.get(&self.engine, workload.limits.disk, progress).await;
+        if got.is_err() && !folders.contains(id) {
+            fs::remove_dir_all(&folder).map_err(failed("forget the image"))?;
+        }
+        got
     }
 
     pub async fn start(&self, id: &Id, workload: &Workload) -> Result<(), RuntimeError> {
