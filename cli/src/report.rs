@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     finding::{Finding, State},
+    lease::size,
     options::Output,
     time::{span, utc},
 };
@@ -29,6 +30,8 @@ pub enum Cell {
     Time(i64),
     /// Seconds.
     Span(u64),
+    /// Bytes of memory or of a disk.
+    Bytes(u64),
     /// Words.
     Text(String),
     /// An address.
@@ -52,6 +55,7 @@ impl Cell {
             }
             Self::Time(seconds) => utc(*seconds),
             Self::Span(seconds) => span(*seconds),
+            Self::Bytes(bytes) => size::show(*bytes),
             Self::Text(text) => text.clone(),
             Self::Address(address) => address.to_string(),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
@@ -62,7 +66,7 @@ impl Cell {
     fn json(&self) -> Value {
         match self {
             Self::Ath(amount) => json!(amount.to_string()),
-            Self::Number(number) | Self::Span(number) => json!(number),
+            Self::Number(number) | Self::Span(number) | Self::Bytes(number) => json!(number),
             Self::Percent(percent) => json!(percent),
             Self::Percents(all) => json!(all),
             Self::Time(seconds) => json!(seconds),

@@ -13,6 +13,9 @@ fn dead_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
+/// An image as it must be named.
+const PINNED: &str = "busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
 fn datagalax(home: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_datagalax")).args(arguments).env_clear().env("HOME", home).output().unwrap()
 }
@@ -52,6 +55,19 @@ fn bad_usage_is_64_and_help_is_0() {
         &["claim", "--url", "127.0.0.1:8899"],
         &["claim", "--url", "http://a:1,http://a:1"],
         &["claim", "--url", "http://a:1,http://b:1", "--ws", "ws://a:2"],
+        // A fee's floor above its bound.
+        &["claim", "--priority-fee", "2", "--max-priority-fee", "1"],
+        // Leases: lengths of time and sizes have units, a container or a filter, a file here and one there.
+        &["run", "--for", "2", "--", "true"],
+        &["run", "--memory", "4", "--", "true"],
+        &["rent", "--count", "0", "--", "true"],
+        &["rent", "--container", "11111111111111111111111111111111", "--gpus", "2", "--", "true"],
+        &["rent", "--container", "11111111111111111111111111111111", "--count", "2", "--", "true"],
+        &["run", "--port", "a:0", "--", "true"],
+        &["offers", "--vram", "lots"],
+        &["lease", "exec", "11111111111111111111111111111111"],
+        &["lease", "top-up", "11111111111111111111111111111111"],
+        &["lease", "ports", "11111111111111111111111111111111", "web:x"],
         // What belongs to one role only.
         &["doctor", "--container", "11111111111111111111111111111111"],
         &["doctor", "--checker-id", "1"],
@@ -85,12 +101,37 @@ fn a_node_that_is_down_is_named_and_nothing_is_written() {
         &["withdraw"],
         &["network", "propose", "--ticket-price", "1"],
         &["case", "list"],
+        &["offers"],
+        &["run", "--", "true"],
+        &["rent", "--image", PINNED],
+        &["lease", "list", "--user", "11111111111111111111111111111111"],
+        &["lease", "bill", "11111111111111111111111111111111"],
+        &["lease", "close", "11111111111111111111111111111111"],
     ] {
-        let output = datagalax(home.path(), &[arguments, &["--url", &url]].concat());
+        let output = datagalax(home.path(), &[&["--url", &url], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = stderr(&output);
         assert!(said.starts_with("error: ") && said.contains(&url) && said.contains("--url"), "{said}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_workload_that_cannot_be_meant_is_refused_before_the_chain_is_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let url = dead_url();
+    for (arguments, said) in [
+        (&["run", "--image", "busybox:latest"][..], "docker buildx imagetools inspect busybox:latest"),
+        (&["rent", "--image", "busybox"], "skopeo inspect"),
+        (&["run"], "-- python train.py"),
+        (&["run", "--secret", "TOKEN=visible", "--", "true"], "TOKEN=@path"),
+        (&["run", "--volume", "/data", "--", "true"], "only a workload with an image"),
+        (&["run", "--forward", "web", "--", "true"], "--port WEB"),
+    ] {
+        let output = datagalax(home.path(), &[&["--url", &url], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(said) && !stderr(&output).contains(&url), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("visible") && !home.path().join(".datagalax").exists());
     }
 }
 

@@ -9,7 +9,6 @@ use crate::{
     lease::{
         market,
         offer::{self, Offer, Wanted},
-        size,
     },
     report::{Cell, Report},
 };
@@ -72,7 +71,7 @@ fn row(offer: &Offer) -> Vec<Cell> {
         offer.address.into(),
         if name.is_empty() { id.to_string().into() } else { name.clone().into() },
         offer.container.gpus.into(),
-        if *memory == 0 { Cell::None } else { size::show(*memory).into() },
+        if *memory == 0 { Cell::None } else { Cell::Bytes(*memory) },
         if offer.region.is_empty() { Cell::None } else { offer.region.clone().into() },
         offer.place().into(),
         Ath(offer.container.price_per_hour).into(),

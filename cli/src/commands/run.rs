@@ -5,7 +5,7 @@ use std::{cell::RefCell, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use datagalax::{constants::NOT_SERVED_WITHIN, error::DatagalaxError, state::Lease};
-use datagalax_client::{Address, amount::Ath, pipeline::Landed};
+use datagalax_client::{Address, pipeline::Landed};
 use datagalax_protocol::lease::{End, Workload};
 use datagalax_tenant::Tenant;
 use futures_util::StreamExt as _;
@@ -216,10 +216,10 @@ impl Session<'_> {
     /// The workload was rejected, or never started: everything went back.
     fn not_run(&self, report: Report, up: &CameUp) -> Result<Report> {
         self.context.leases()?.remove(&self.lease)?;
-        let mut report = report;
-        if let Some(why) = &up.refusal {
-            report = report.note(format!("The host says: {why}."));
-        }
+        let report = match &up.refusal {
+            Some(why) => report.note(format!("The host says: {why}.")),
+            None => report,
+        };
         Ok(self.said(report).and(statement::report(&up.seen.bill()?, &self.lease)).apart().ends_with(follow::NOT_RUN))
     }
 
@@ -366,32 +366,24 @@ fn is_over(lease: &Lease, now: i64) -> bool {
 /// What a user can do about a host that says nothing.
 fn choices(silent: Duration, address: &Address, lease: Option<(&Lease, i64)>, keep: bool) -> String {
     let mut text = format!(
-        "no word from the host for {}. The workload may go on, as while its agent restarts: this waits and takes the output up where it broke off. Checkers measure the host meanwhile, and what is not delivered is not billed.",
+        "no word from the host for {}. Checkers measure it meanwhile, and what is not delivered is not billed. You can\n  \
+         - wait: the workload may go on, as while its agent restarts, and its output is taken up where it broke off",
         span(silent.as_secs())
     );
-    if keep {
-        text += " Ctrl-C leaves, and the lease goes on.";
-        return text;
-    }
-    let Some((lease, now)) = lease else {
-        text += " Ctrl-C closes the lease.";
-        return text;
+    let Some((lease, now)) = lease.filter(|_| !keep) else {
+        let leaves = if keep { "leave, and the lease goes on" } else { "close the lease" };
+        return text + &format!("\n  - Ctrl-C: {leaves}");
     };
     let within = lease.started.saturating_add(i64::from(NOT_SERVED_WITHIN));
-    let rate = Ath(lease.price_per_hour);
+    let least = lease.started.saturating_add(i64::from(lease.minimum_seconds));
     if now < within {
         text += &format!(
-            " Until {} Ctrl-C closes it as not served, as `datagalax lease close {address} --not-served` does: only the seconds until then are due, at {rate} ATH an hour.",
+            "\n  - Ctrl-C until {}: close it as not served, as `datagalax lease close {address} --not-served` does: only the seconds until then are due",
             utc(within)
         );
     }
-    let least = lease.started.saturating_add(i64::from(lease.minimum_seconds));
-    text += &format!(
-        " {} Ctrl-C closes it: it is due until {} at least, each epoch at its availability.",
-        if now < within { "Later" } else { "" },
-        utc(least)
-    );
-    text.replace("  ", " ")
+    let when = if now < within { " later" } else { "" };
+    text + &format!("\n  - Ctrl-C{when}: close it; it is due until {} at least, each epoch at its availability", utc(least))
 }
 
 #[cfg(test)]
@@ -411,7 +403,7 @@ mod tests {
         assert!(early.contains(&utc(1_300)) && early.contains(&utc(1_600)), "{early}");
         assert!(!text(1_300, false).contains("--not-served"));
         assert!(text(1_100, true).contains("the lease goes on"));
-        assert!(choices(Duration::from_secs(25), &address, None, false).contains("Ctrl-C closes"));
+        assert!(choices(Duration::from_secs(25), &address, None, false).contains("Ctrl-C: close the lease"));
     }
 
     #[test]

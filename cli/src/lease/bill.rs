@@ -29,7 +29,7 @@ pub enum Availability {
 /// A stretch of a lease within one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The epoch; `None` for a stretch of several whose history is gone.
+    /// The epoch; `None` for a stretch of several whose history is gone, or is still to come.
     pub epoch: Option<u32>,
     /// From, seconds of the chain's clock.
     pub from: i64,
@@ -176,15 +176,7 @@ fn parts(lease: &Lease, network: &Network, block: Option<&Block>, now: i64) -> R
             // Overwritten before anybody settled it: the lowest in the ring.
             _ => Availability::Measured(percent),
         };
-        match parts.last_mut() {
-            // What is not kept any more is one stretch, however many epochs it were.
-            Some(Part { epoch, to: end, availability: Availability::Forgotten, .. })
-                if availability == Availability::Forgotten =>
-            {
-                (*epoch, *end) = (None, to);
-            }
-            _ => parts.push(Part { epoch, from, to, availability, settled }),
-        }
+        add(&mut parts, Part { epoch, from, to, availability, settled });
     }
     let mut from = replay.settled_until;
     if block.is_none() && lease.settled_until > from {
@@ -202,10 +194,23 @@ fn parts(lease: &Lease, network: &Network, block: Option<&Block>, now: i64) -> R
     while from < until {
         let Ok(epoch) = network.epoch_at(from) else { break };
         let to = network.bounds(epoch).1.min(until);
-        parts.push(Part { epoch: Some(epoch), from, to, availability: Availability::Awaited, settled: false });
+        add(&mut parts, Part { epoch: Some(epoch), from, to, availability: Availability::Awaited, settled: false });
         from = to;
     }
     Ok(parts)
+}
+
+/// Adds the next stretch. What says nothing of single epochs is one stretch, however many they are.
+fn add(parts: &mut Vec<Part>, next: Part) {
+    match parts.last_mut() {
+        Some(last)
+            if last.availability == next.availability
+                && matches!(next.availability, Availability::Forgotten | Availability::Awaited) =>
+        {
+            (last.epoch, last.to) = (None, next.to);
+        }
+        _ => parts.push(next),
+    }
 }
 
 /// When the last of a lease can be settled at the latest: at its end, and when its last whole epoch has a verdict or can have none
@@ -287,8 +292,7 @@ mod tests {
                 (Some(0), 30, Availability::Partial, false),
                 (Some(1), 60, Availability::Measured(50), false),
                 (Some(2), 60, Availability::NoVerdict(50), false),
-                (Some(3), 60, Availability::Awaited, false),
-                (Some(4), 20, Availability::Awaited, false),
+                (None, 80, Availability::Awaited, false),
             ]
         );
         assert!(bill.can_settle && bill.adds_up);

@@ -93,7 +93,7 @@ fn notes(bill: &Bill, address: &Address) -> Vec<String> {
     if let (Some(by), Lease::ENDED) = (bill.settled_by, lease.status) {
         let rest = u64::try_from(lease.end().saturating_sub(lease.settled_until)).unwrap_or(0);
         notes.push(format!(
-            "{} of it are not settled: at most {} ATH are still due, the rest of what is held goes back, by {} at the latest. A keeper settles it, or you with `datagalax lease settle {address} --wait`.",
+            "{} of it are not settled: at most {} ATH are still due, the rest of what is held goes back, by {} at the latest. A keeper settles it, or you with `datagalax lease settle {address} --wait`; then `datagalax withdraw --account {address}` pays out what came back.",
             span(rest),
             Ath(bill.still_due()),
             utc(by),
@@ -141,7 +141,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        assert!(!text.contains("datagalax withdraw"));
+        assert!(text.contains("then `datagalax withdraw") && !text.contains("are yours to withdraw"));
         let json: serde_json::Value = serde_json::from_str(&shown(&lease, Output::Json)).unwrap();
         assert_eq!((&json["bill"]["adds_up"], &json["bill"]["held"]), (&true.into(), &"4248000000".into()));
         assert_eq!(json["epochs"][0]["because"], "settled, not kept any more");
