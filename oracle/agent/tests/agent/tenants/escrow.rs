@@ -27,7 +27,7 @@ async fn the_user_is_told_before_the_escrow_is_used_up_and_again_after_a_top_up_
     // Topped up beyond the time to warn, and that comes, too.
     let topped_up = now() + 3_600;
     leased.host.chain.change_lease(|lease| lease.end = topped_up);
-    while leased.status().await.ends != Some(topped_up) {}
+    leased.shows("the top-up", |status| (status.ends == Some(topped_up)).then_some(())).await;
     assert_eq!(leased.status().await.notices.len(), 1);
     leased.host.chain.change_lease(|lease| lease.end = now() + 120);
     let next = timeout(PATIENCE, logs.next()).await.expect("the user is told again").unwrap().unwrap();

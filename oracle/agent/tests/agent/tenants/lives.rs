@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::{image, leased, running, runtime::Made, setup, tenant};
 use crate::fake::{Setup, ready_host, until};
 use datagalax_agent::{daemon::Leases, metrics::Begin};
-use datagalax_protocol::lease::{End, LogFrame, State};
-use datagalax_runtime::Status;
+use datagalax_protocol::lease::{End, LogFrame, State, Status};
 use futures_util::StreamExt;
 use solana_keypair::Keypair;
 
@@ -15,7 +14,7 @@ async fn a_workload_that_the_host_lost_is_started_again_and_its_user_told() {
     let made = Arc::new(Made::default());
     let leased = leased(setup(running(made.clone())), &image()).await;
     leased.run(&image()).await;
-    made.becomes(Status::Ended(datagalax_runtime::End::Lost));
+    made.becomes(datagalax_runtime::Status::Ended(datagalax_runtime::End::Lost));
     let started = |cause| leased.host.metrics.workload_starts.get_or_create(&cause).get();
     until("it to be started again", || started(Begin::Lost) == 1).await;
     let status = leased.comes("it to run again", |state| *state == State::Running).await;
@@ -29,7 +28,7 @@ async fn a_workload_that_ends_by_itself_is_not_started_again() {
     let made = Arc::new(Made::default());
     let leased = leased(setup(running(made.clone())), &image()).await;
     leased.run(&image()).await;
-    made.becomes(Status::Ended(datagalax_runtime::End::Exited(3)));
+    made.becomes(datagalax_runtime::Status::Ended(datagalax_runtime::End::Exited(3)));
     let end = End::Exited { status: 3 };
     leased.comes("its end", |state| *state == State::Ended { end: end.clone() }).await;
     let frames: Vec<_> = leased.tenant.logs(0, false).map(Result::unwrap).collect().await;
@@ -45,10 +44,8 @@ async fn an_agent_that_is_restarted_finds_the_workload_running_and_what_it_used(
     let again = || Setup { state: state.clone(), key: key.insecure_clone(), ..setup(running(made.clone())) };
     let mut leased = leased(again(), &image()).await;
     leased.run(&image()).await;
-    let mut used = 0;
-    while used == 0 {
-        used = leased.status().await.usage.gpu_seconds;
-    }
+    let gpu_seconds = |status: &Status| (status.usage.gpu_seconds > 0).then_some(status.usage.gpu_seconds);
+    let used = leased.shows("some usage", gpu_seconds).await;
     let registration = leased.host.chain.registration.lock().unwrap().clone();
     let stopped = leased.host;
     stopped.stop().await.unwrap();
@@ -75,7 +72,7 @@ async fn what_is_left_of_a_lease_that_ended_while_the_agent_was_away_is_removed_
     let again = || Setup { state: state.clone(), key: key.insecure_clone(), ..setup(running(made.clone())) };
     let first = leased(again(), &image()).await;
     first.run(&image()).await;
-    while first.status().await.usage.gpu_seconds == 0 {}
+    first.shows("some usage", |status| (status.usage.gpu_seconds > 0).then_some(())).await;
     let address = first.lease.address;
     first.host.stop().await.unwrap();
     let host = ready_host(again()).await;

@@ -107,23 +107,27 @@ impl Leased {
         asking(|| self.tenant.status()).await.unwrap()
     }
 
-    /// Waits for a state of the workload.
-    pub async fn comes(&self, what: &str, is: impl Fn(&State) -> bool) -> Status {
+    /// Asks for the status until it shows something.
+    pub async fn shows<T>(&self, what: &str, shown: impl Fn(&Status) -> Option<T>) -> T {
         for _ in 0..500 {
-            let status = self.status().await;
-            if is(&status.state) {
-                return status;
+            if let Some(shown) = shown(&self.status().await) {
+                return shown;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("in vain waited for: {what}; it is {:?}", self.status().await);
     }
 
+    /// Waits for a state of the workload.
+    pub async fn comes(&self, what: &str, is: impl Fn(&State) -> bool) -> Status {
+        self.shows(what, |status| is(&status.state).then(|| status.clone())).await
+    }
+
     /// Hands the workload over, and waits until the chain has it started.
     pub async fn run(&self, workload: &Workload) {
         self.hand_over(workload).await.unwrap();
         until("the lease to be started", || self.host.chain.done().last().is_some_and(|last| last == "start")).await;
-        while self.status().await.ends.is_none() {}
+        self.shows("the agent to see it started", |status| status.ends).await;
     }
 
     /// The lease is over on chain.
