@@ -28,7 +28,8 @@ impl Tenant {
     /// Output from `from` bytes on, and what the host has to tell meanwhile. With `follow` it goes on until the workload has
     /// ended ([`LogFrame::End`] is the last then), also over restarts of the agent; without, it ends with what there is.
     ///
-    /// A workload that the host lost and started again begins its output anew at offset 0; a notice says so.
+    /// Offsets grow, also over a new start of a workload that the host lost, unless nothing of the lost one could be kept: then
+    /// they begin anew at 0.
     pub fn logs(&self, from: u64, follow: bool) -> BoxStream<'static, Result<LogFrame, TenantError>> {
         let (frames, received) = mpsc::channel(WAITING);
         let follower = Follower { tenant: self.clone(), from, follow, told: Vec::new(), attempts: 0, frames };

@@ -74,7 +74,7 @@ pub(super) async fn live(runner: Runner, tenancy: Arc<Tenancy>, workload: Worklo
                 return finish(&runner, &tenancy, lease::End::Lost).await;
             }
             tenancy.notice(format!(
-                "the host lost the workload, as by a restart of the machine; it is started again from its beginning \
+                "the host lost the workload, as by a restart of the machine; it is started again, with the files that it kept \
                  (attempt {losses} of {RESTARTS})"
             ));
             tenancy.step("starting again");
@@ -124,9 +124,10 @@ async fn attempt_at(runner: &Runner, tenancy: &Tenancy, workload: &Workload) -> 
     runtime.prepare(id, workload, &progress).await?;
     tenancy.step("starting");
     match runtime.start(id, workload).await {
-        // What is left of a run that was lost.
+        // What is left of a run that cannot go on, and of which nothing else is kept then.
         Err(RuntimeError::Ended(_) | RuntimeError::Other(_)) => {
             runtime.stop(id, Duration::ZERO).await?;
+            tenancy.change(|facts| facts.anew += 1);
             runtime.prepare(id, workload, &progress).await?;
             runtime.start(id, workload).await
         }
@@ -140,7 +141,6 @@ async fn watch(runner: &Runner, tenancy: &Tenancy, found: bool) -> Option<lease:
     tenancy.change(|facts| {
         facts.record.began = true;
         facts.state = State::Running;
-        facts.runs += 1;
         if found && facts.paid {
             facts.record.meter.found_running(unix_now());
         }

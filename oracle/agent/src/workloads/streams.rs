@@ -82,19 +82,17 @@ async fn session_over(runner: &Runner, tenancy: &Tenancy) {
 
 async fn tell(runner: &Runner, tenancy: &Tenancy, line: &Line, mut from: u64, follow: bool) -> Result<(), Gone> {
     let mut changes = tenancy.changes();
-    let (mut told, mut run) = (0, 0);
+    let (mut told, mut seen) = (0, None);
     loop {
         changes.mark_unchanged();
         notices(tenancy, line, &mut told).await?;
-        let (state, runs, began, past) = {
+        let (state, anew, began, past) = {
             let facts = tenancy.facts();
-            (facts.state.clone(), facts.runs, facts.record.began, facts.past.is_some())
+            (facts.state.clone(), facts.anew, facts.record.began, facts.past.is_some())
         };
-        if run != 0 && runs != run {
-            // Another run has another output.
+        if seen.replace(anew).is_some_and(|seen| seen != anew) {
             from = 0;
         }
-        run = runs;
         let ended = match state {
             State::Ended { end } => Some(end),
             State::Running => None,

@@ -59,8 +59,8 @@ pub(crate) struct Facts {
     pub started: i64,
     /// When the escrow is used up, unix seconds of the chain's clock.
     pub ends: i64,
-    /// How often the workload came up since this process began: another run has another output.
-    pub runs: u64,
+    /// How often its output began anew since this process began.
+    pub anew: u64,
     /// Notices of this lease ever, those included that are not kept.
     pub told: u64,
     /// Since when the lease is over.
@@ -118,7 +118,7 @@ impl Tenancy {
             paid: lease.phase == Phase::Started,
             started: lease.started,
             ends: lease.end,
-            runs: 0,
+            anew: 0,
             told,
             past: None,
         };
