@@ -7,8 +7,16 @@ use anyhow::{Context, Result, ensure};
 use crate::{localnet, program, progress::Steps, setup, workspace};
 
 /// The packages whose programs the demo and the end-to-end tests start, and the demo's own.
-pub const PACKAGES: [&str; 6] =
-    ["datagalax-agent", "datagalax-checker", "datagalax-keeper", "datagalax-relay", "datagalax-cli", "datagalax-e2e"];
+pub const PACKAGES: [&str; 7] = [
+    "datagalax-agent",
+    "datagalax-checker",
+    "datagalax-keeper",
+    "datagalax-relay",
+    "datagalax-cli",
+    "datagalax-e2e",
+    // The supervisor of plain processes.
+    "datagalax-runtime",
+];
 
 /// Builds everything and runs the demo with the arguments.
 pub fn run(args: &[String]) -> Result<()> {

@@ -25,7 +25,8 @@ impl CommandLine {
     fn call(&self, key: &str, options: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(options).args(["--rpc", &self.rpc, "--ws", &self.ws]).arg("--keypair").arg(self.key(key));
-        command.arg("--pending").arg(self.folder.join("command-pending")).args(arguments);
+        command.arg("--pending").arg(self.folder.join("command-pending"));
+        command.arg("--leases").arg(self.folder.join("command-leases")).args(arguments);
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }

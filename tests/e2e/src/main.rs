@@ -74,7 +74,7 @@ async fn run(options: &Options) -> Result<()> {
         epoch_seconds: options.epoch_seconds,
         checkers: options.checkers,
         users: 1,
-        leases: Leases::Leave,
+        leases: Leases::Serve,
         ..Settings::of_this_checkout()?
     };
     let screen = Screen::new();
@@ -121,7 +121,8 @@ async fn keep_running(deployment: &mut Deployment) -> Result<()> {
     let command = deployment.command_line();
     println!("  try        {}", command.line("user-0", "network show"));
     // The shortest lease owes 600 s; a user of the demo has the means for hours.
-    let lease = format!("run --container {} -- sh -c 'echo hello from $(hostname); nproc'", deployment.container);
+    let lease =
+        format!("run --container {} --for 10min --yes -- sh -c 'echo hello from $(hostname); nproc'", deployment.container);
     println!("  rent       {}", command.line("user-0", &lease));
     loop {
         tokio::select! {

@@ -1,50 +1,15 @@
 //! The command line and the keeper's chores against a running network: government, keys, stake, a container that leaves, and what
 //! is paid out to whom.
 
-use std::{sync::Arc, time::Duration};
-
-use anyhow::{Result, bail, ensure};
-use datagalax::state::{Container, Indexer, Keeper, Lease, Row, Ticket};
-use datagalax_client::{
-    Address, Pipeline, addresses,
-    clock::read_clock,
-    instructions::{self, OpenLeaseArgs},
-    keys,
-    pipeline::{self, MemoryStore},
-    token,
-};
+use anyhow::{Result, bail};
+use datagalax::state::{Container, Indexer, Keeper, Row, Ticket};
+use datagalax_client::{addresses, clock::read_clock, keys, token};
 use datagalax_e2e::{
     Books, Deployment, Settings,
-    deployment::{ATH, CLASS, Progress},
+    deployment::{ATH, CLASS, Printed},
+    until::until,
 };
-use solana_keypair::Keypair;
 use solana_signer::Signer;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
-};
-
-/// The runs measure this machine, so they must not load each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn step(&self, text: &str) {
-        println!("{text}");
-    }
-}
-
-/// Waits until something holds, looking at the chain, for at most two minutes.
-async fn until<F: Future<Output = Result<bool>>>(what: &str, mut holds: impl FnMut() -> F) -> Result<()> {
-    let start = Instant::now();
-    while !holds().await? {
-        ensure!(start.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
-        sleep(Duration::from_millis(500)).await;
-    }
-    println!("{what}: after {} s", start.elapsed().as_secs());
-    Ok(())
-}
 
 async fn now(net: &Deployment) -> Result<i64> {
     Ok(read_clock(net.reader.rpc().as_ref()).await?.unix_timestamp)
@@ -60,9 +25,8 @@ async fn refused(net: &Deployment, key: &str, arguments: &[&str]) -> Result<Stri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_is_governed_and_a_container_leaves() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let settings = Settings { epoch_seconds: 20, ..Settings::of_this_checkout()? }.on_free_ports()?;
-    let mut net = Deployment::start(settings, &Quiet).await?;
+    let mut net = Deployment::start(settings, &Printed).await?;
     let outcome = async {
         govern(&net).await?;
         owners(&net).await?;
@@ -195,100 +159,5 @@ async fn paid(net: &Deployment) -> Result<()> {
     {
         net.datagalax("checker-0", shown).await?;
     }
-    Ok(())
-}
-
-/// A lease that is called not served is settled by the keeper, one that its host never starts is cancelled by it; both refunds are
-/// withdrawn by the command.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leases_are_settled_and_cancelled_by_the_keeper() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
-    let settings = Settings { epoch_seconds: 20, ..Settings::of_this_checkout()? }.on_free_ports()?;
-    let mut net = Deployment::start(settings, &Quiet).await?;
-    let outcome = async {
-        until("the container to be live", || async { Ok(net.reader.block(0).await?.rows[0].status == Row::LIVE) }).await?;
-        not_served(&net).await?;
-        not_started(&net).await?;
-        Books::audit(&net.reader).await
-    }
-    .await;
-    if outcome.is_err() {
-        println!("logs: {}", net.workdir.keep().display());
-    }
-    let stopped = net.stop().await;
-    outcome.and(stopped)
-}
-
-/// Seconds asked for, the least there is.
-const SECONDS: u32 = 600;
-
-/// Opens a lease of the container in the name of the authority, who has $ATH.
-async fn open(net: &Deployment, nonce: u64) -> Result<(Pipeline, Address)> {
-    let user: Arc<Keypair> = Arc::new(keys::load(&net.workdir.path().join("authority.json"))?);
-    let rpc = net.reader.rpc().clone();
-    let pipeline = Pipeline::new(rpc, user.clone(), Arc::new(MemoryStore::default()), pipeline::Settings::default());
-    let (network, container) = (net.reader.network().await?, net.reader.container(&net.container).await?);
-    let args = OpenLeaseArgs {
-        nonce,
-        seconds: SECONDS,
-        max_price_per_hour: container.price_per_hour,
-        workload_hash: [0; 32],
-        match_expires: 0,
-    };
-    let open = instructions::open_lease(&user.pubkey(), &network, &net.container, &container, None, args);
-    pipeline.send("open a lease", &[open], &[]).await?;
-    let lease = addresses::lease(&user.pubkey(), nonce);
-    // An hour costs one ATH and a fee of a fifth on top.
-    let price = (ATH * u64::from(SECONDS)).div_ceil(3_600);
-    assert_eq!(net.reader.get::<Lease>(&lease).await?.escrowed, price + price / 5);
-    Ok((pipeline, lease))
-}
-
-/// Waits for the keeper's settlement of a lease and withdraws the refund with the command.
-async fn refunded(net: &Deployment, lease: Address, what: &str) -> Result<Box<Lease>> {
-    until(what, || async { Ok(net.reader.get::<Lease>(&lease).await?.status == Lease::SETTLED) }).await?;
-    let settled = net.reader.get::<Lease>(&lease).await?;
-    assert_eq!(settled.escrowed, settled.paid + settled.fee + settled.refunded);
-    let container = net.reader.container(&net.container).await?;
-    assert_eq!((container.lease, container.unsettled), (Address::default(), 0));
-    Books::audit(&net.reader).await?;
-    let said = net.datagalax("checker-0", &["withdraw", "--account", &lease.to_string()]).await?;
-    assert_eq!(said["withdrawals"][0]["paid"], settled.refunded.to_string(), "{said}");
-    // Within 30 days only its user may.
-    let stranger = refused(net, "checker-0", &["account", "close", &lease.to_string()]).await?;
-    assert!(stranger.contains("Unauthorized"), "{stranger}");
-    net.datagalax("authority", &["account", "close", &lease.to_string()]).await?;
-    Ok(settled)
-}
-
-async fn not_served(net: &Deployment) -> Result<()> {
-    let (pipeline, address) = open(net, 1).await?;
-    let host = keys::load(&net.workdir.path().join("container-operator.json"))?;
-    let lease = net.reader.get::<Lease>(&address).await?;
-    let start = instructions::start_lease(&host.pubkey(), &address, &lease);
-    pipeline.send("start the lease", &[start], &[&host]).await?;
-    sleep(Duration::from_secs(3)).await;
-    let close = instructions::close_lease(&lease.user, &address, &lease, true, 7);
-    pipeline.send("close the lease", &[close], &[]).await?;
-    let settled = refunded(net, address, "the keeper to settle the lease").await?;
-    assert_eq!((settled.reason, settled.detail), (Lease::REASON_NOT_SERVED, 7));
-    // Only the seconds that passed are paid, and the host's provider is owed them.
-    let seconds = u64::try_from(settled.ended - settled.started)?;
-    assert_eq!((settled.paid, settled.fee), (ATH * seconds / 3_600, ATH * seconds / 3_600 / 5));
-    let said = net.datagalax("provider-operator", &["withdraw"]).await?;
-    let paid: Vec<_> = said["withdrawals"].as_array().into_iter().flatten().map(|w| (&w["what"], &w["paid"])).collect();
-    assert_eq!(paid, [(&"income of leases".into(), &settled.paid.to_string().into())], "{said}");
-    // The fee belongs to nobody else than the rewards vault.
-    let before = net.reader.ledger(addresses::Vault::Escrow).await?.balance;
-    assert_eq!(before, settled.fee);
-    net.datagalax("checker-0", &["network", "sweep", "--vault", "escrow"]).await?;
-    assert_eq!(net.reader.ledger(addresses::Vault::Escrow).await?.balance, 0);
-    Ok(())
-}
-
-async fn not_started(net: &Deployment) -> Result<()> {
-    let (_, address) = open(net, 2).await?;
-    let settled = refunded(net, address, "the keeper to cancel the lease").await?;
-    assert_eq!((settled.reason, settled.refunded), (Lease::REASON_TIMED_OUT, settled.escrowed));
     Ok(())
 }
