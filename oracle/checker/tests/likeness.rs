@@ -78,8 +78,8 @@ async fn one_card_behind_two_registrations_is_found_after_enough_epochs_and_hone
         let kept = (number as usize).min(TIMED_EPOCHS - 1) * BEACONS as usize;
         assert!(earlier.values().all(|times| times.len() == kept), "epoch {number}");
         let found = of_block(&rows, &counted, &earlier);
-        // Sixteen beacons that both answered: the fourth epoch's are the last of them.
-        let enough = number >= 3;
+        // Twenty beacons that both answered: the fifth epoch's are the last of them.
+        let enough = number >= 4;
         for (row, found) in found.iter().enumerate() {
             let kinds: Vec<&str> = found.iter().map(|(kind, _)| kind.as_str()).collect();
             assert_eq!(kinds, if row < 2 && enough { vec!["timing"] } else { vec![] }, "epoch {number}, row {row}");

@@ -13,9 +13,10 @@ use datagalax_protocol::{Digest, GpuMetrics};
 pub type Container = [u8; 32];
 
 /// Fewest beacons that two containers must have answered both for their timing to be compared.
-pub const FEWEST_SHARED: usize = 16;
+pub const FEWEST_SHARED: usize = 20;
 /// Correlation of timing from which it is a finding, in either direction: two hosts behind one card slow each other down, or
-/// take turns. By chance it comes to this in 16 beacons for about one pair in 10^8 (`tests/likeness.rs` measures it).
+/// take turns. In 16 beacons it came to this by chance for 6 pairs in 10^8, 2 committees in 1,000 (`tests/likeness.rs`), which is
+/// why [`FEWEST_SHARED`] is more: each further beacon makes it some three times as rare.
 pub const STRONG: f64 = 0.95;
 /// Without the beacons that speak most for it, [`LOUDEST`] of them, the correlation must still be this: two steady hosts that were
 /// both held up once or twice at the same beacon, by chance, share nothing.
