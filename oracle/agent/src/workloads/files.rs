@@ -45,14 +45,14 @@ pub(super) struct Named {
 
 /// A copy on its way: its place, and its hold on the connection, which is let go when the copy stands still, the lease is over,
 /// or its user has no session any more.
-struct Copy {
+struct Transfer {
     _place: Place,
     _hold: Hold,
     last: Arc<Mutex<Instant>>,
     watch: tokio::task::AbortHandle,
 }
 
-impl Copy {
+impl Transfer {
     fn begin(users: &Users, tenancy: &Arc<Tenancy>, lifeline: &Lifeline) -> Result<Self, Refused> {
         let place = users.stream_place(tenancy)?;
         let last = Arc::new(Mutex::new(Instant::now()));
@@ -83,7 +83,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for Transfer {
     fn drop(&mut self) {
         self.watch.abort();
     }
@@ -107,10 +107,10 @@ pub(super) async fn copy_in(
     body: Body,
 ) -> Result<StatusCode, Refused> {
     reachable(&tenancy, false)?;
-    let copy = Copy::begin(&users, &tenancy, &lifeline)?;
+    let transfer = Transfer::begin(&users, &tenancy, &lifeline)?;
     let most = users.runner.disk(&tenancy);
     let bytes = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
-    let mut incoming = Incoming { bytes, copy: &copy, left: most, failed: None };
+    let mut incoming = Incoming { bytes, transfer: &transfer, left: most, failed: None };
     let copied = users.runner.runtime().copy_in(&tenancy.id, &path, &mut incoming).await;
     match (incoming.failed, copied) {
         (Some(Failed::TooLong), _) => {
@@ -128,7 +128,7 @@ pub(super) async fn copy_in(
 /// A file on its way in, with a bound. What fails ends it, and is told.
 struct Incoming<'a, R> {
     bytes: R,
-    copy: &'a Copy,
+    transfer: &'a Transfer,
     left: u64,
     failed: Option<Failed>,
 }
@@ -144,7 +144,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Incoming<'_, R> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.bytes).poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = read {
-            self.copy.progress();
+            self.transfer.progress();
             let read = (buffer.filled().len() - before) as u64;
             match self.left.checked_sub(read) {
                 Some(left) => self.left = left,
@@ -168,7 +168,7 @@ pub(super) async fn copy_out(
     Query(Named { path }): Query<Named>,
 ) -> Result<Response, Refused> {
     reachable(&tenancy, true)?;
-    let copy = Copy::begin(&users, &tenancy, &lifeline)?;
+    let transfer = Transfer::begin(&users, &tenancy, &lifeline)?;
     let exec = users.runner.runtime().copy_out(&tenancy.id, &path).await.map_err(|error| refused(&error))?;
     let Exec { stdin, mut stdout, mut stderr, ended } = exec;
     drop(stdin);
@@ -191,23 +191,24 @@ pub(super) async fn copy_out(
         };
     }
     chunk.truncate(read);
-    let rest = stream::try_unfold((stdout, stderr, Some(ended), copy), async |(mut stdout, stderr, mut ended, copy)| {
-        copy.progress();
-        let mut chunk = vec![0; CONTENT];
-        let read = stdout.read(&mut chunk).await?;
-        if read > 0 {
-            chunk.truncate(read);
-            return Ok(Some((chunk, (stdout, stderr, ended, copy))));
-        }
-        // One that failed half way must not look whole.
-        let Some(ended) = ended.take() else { return Ok(None) };
-        drop(stderr);
-        match ended.await {
-            Ok(0) => Ok(None),
-            Ok(status) => Err(io::Error::other(format!("the copy ended with status {status}"))),
-            Err(error) => Err(io::Error::other(error)),
-        }
-    });
+    let rest =
+        stream::try_unfold((stdout, stderr, Some(ended), transfer), async |(mut stdout, stderr, mut ended, transfer)| {
+            transfer.progress();
+            let mut chunk = vec![0; CONTENT];
+            let read = stdout.read(&mut chunk).await?;
+            if read > 0 {
+                chunk.truncate(read);
+                return Ok(Some((chunk, (stdout, stderr, ended, transfer))));
+            }
+            // One that failed half way must not look whole.
+            let Some(ended) = ended.take() else { return Ok(None) };
+            drop(stderr);
+            match ended.await {
+                Ok(0) => Ok(None),
+                Ok(status) => Err(io::Error::other(format!("the copy ended with status {status}"))),
+                Err(error) => Err(io::Error::other(error)),
+            }
+        });
     let all = stream::iter([Ok(chunk)]).chain(rest);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(all)).into_response())
 }

@@ -178,6 +178,25 @@ async fn an_agent_that_is_restarted_in_mid_lease_finds_the_process_and_its_outpu
     until("everything to be gone", || !leased.on_disk() && place.is_empty()).await;
 }
 
+#[tokio::test]
+async fn a_process_that_the_host_lost_is_started_again_with_its_files_and_its_output_goes_on() {
+    let place = Place::new();
+    let workload = script("echo begins; ls; touch kept; echo ready; sleep 1000");
+    let leased = leased(setup(running(place.open())), &workload).await;
+    leased.run(&workload).await;
+    assert_eq!(says(&leased, "ready\n").await, "begins\nready\n");
+    // As a crash of the machine does, everything of it ends without a word.
+    let lock = place.folder.path().join("leases").join(leased.lease.address.to_string()).join("lock");
+    let supervisor = fs::read_to_string(lock).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(supervisor).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    assert_eq!(says(&leased, "kept\nready\n").await, "begins\nready\nbegins\nkept\nready\n");
+    let status = leased.comes("it to run again", |state| *state == State::Running).await;
+    assert!(status.notices[0].text.contains("lost the workload"), "{:?}", status.notices);
+    leased.close();
+    until("everything to be gone", || !leased.on_disk() && place.is_empty()).await;
+}
+
 /// Runs a workload that takes more than it may; its output, and how it ended in its user's eyes.
 async fn abuse(text: &str) -> (String, End) {
     let place = Place::new();
