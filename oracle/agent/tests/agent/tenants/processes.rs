@@ -154,6 +154,8 @@ async fn a_port_is_reached_through_the_agent_in_both_directions() {
     until("the stream to be closed", || leased.host.metrics.lease_streams.get() == 0).await;
     let none = leased.tenant.port("NONE").await;
     assert!(matches!(&none, Err(TenantError::Refused(text)) if text.contains("NONE")), "{none:?}");
+    leased.close();
+    until("everything to be gone", || !leased.on_disk() && place.is_empty()).await;
 }
 
 #[tokio::test]
