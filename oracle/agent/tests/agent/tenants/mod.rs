@@ -4,6 +4,7 @@ mod access;
 mod bounds;
 mod escrow;
 mod handover;
+mod images;
 mod lives;
 mod processes;
 mod runtime;

@@ -63,7 +63,7 @@ impl Place {
 }
 
 /// Follows the output until it has this text; all of it.
-async fn says(leased: &Leased, text: &str) -> String {
+pub(super) async fn says(leased: &Leased, text: &str) -> String {
     let (mut said, mut logs) = (String::new(), leased.tenant.logs(0, true));
     let listening = async {
         while !said.contains(text) {
@@ -79,7 +79,7 @@ async fn says(leased: &Leased, text: &str) -> String {
 }
 
 /// Runs a command to its end: standard output, standard error, status.
-async fn run(leased: &Leased, words: &[&str], input: &[u8]) -> (String, String, i32) {
+pub(super) async fn run(leased: &Leased, words: &[&str], input: &[u8]) -> (String, String, i32) {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let mut exec = leased.tenant.exec(&words).await.unwrap();
     exec.stdin.write_all(input).await.unwrap();
