@@ -140,6 +140,8 @@ struct Shared {
     state: Arc<StateDir>,
     fitness: Mutex<Fitness>,
     closed: Mutex<bool>,
+    /// Held while both are put on the disk.
+    recording: tokio::sync::Mutex<()>,
     /// Something happened that the follower of the chain should look at now.
     look: Arc<Notify>,
     /// The way to this host changed.
@@ -178,6 +180,7 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         state: parts.state,
         fitness: fitness.into(),
         closed: health.closed.into(),
+        recording: tokio::sync::Mutex::default(),
         look: Arc::new(Notify::new()),
         recheck: Notify::new(),
     };
@@ -485,6 +488,8 @@ impl Shared {
 
     /// Puts faults, and who closed the container, on the disk.
     async fn record(&self) {
+        // What is read later is written later: an older record never replaces a newer one.
+        let _turn = self.recording.lock().await;
         let health = Health { faults: lock(&self.fitness).record(), closed: *lock(&self.closed) };
         let state = self.state.clone();
         let written = tokio::task::spawn_blocking(move || state.write(FAULTS, &health)).await;

@@ -12,6 +12,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -49,6 +50,8 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateDir {
     folder: PathBuf,
+    /// Held while something is replaced: two tasks may write one record at once.
+    replacing: Mutex<()>,
     /// Locked as long as this lives; the system unlocks it when the process ends, however it ends.
     _lock: File,
 }
@@ -64,7 +67,7 @@ impl StateDir {
         let path = folder.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), replacing: Mutex::default(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::Taken(folder.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -109,6 +112,7 @@ impl StateDir {
     pub fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), StateError> {
         let path = self.path(name);
         let partial = path.with_extension("partial");
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
             file.write_all(&serde_json::to_vec(record)?)?;
@@ -174,6 +178,21 @@ mod tests {
         assert!(matches!(damaged, StateError::Damaged { .. }) && damaged.to_string().contains("roots.json"), "{damaged}");
         File::create(folder.join("roots.json")).unwrap().set_len(MAX_RECORD + 1).unwrap();
         assert!(matches!(state.read::<Vec<u32>>("roots"), Err(StateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn two_tasks_may_write_one_record_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        std::thread::scope(|scope| {
+            let write = |n: u32| (0..100).for_each(|_| state.write("faults", &n).unwrap());
+            let state = &state;
+            let writers = [1, 2].map(|n| scope.spawn(move || write(n)));
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            assert!([1, 2].contains(&state.read::<u32>("faults").unwrap()));
+        });
     }
 
     #[test]

@@ -434,11 +434,15 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 pub async fn ready_host(setup: Setup) -> Host {
     let host = host(setup).await;
-    until("the agent to be ready", || {
-        host.health.reasons().is_empty() && host.chain.looks.load(Ordering::SeqCst) > 0 || host.task.is_finished()
-    })
-    .await;
-    host
+    let ready =
+        || host.health.reasons().is_empty() && host.chain.looks.load(Ordering::SeqCst) > 0 || host.task.is_finished();
+    for _ in 0..1_000 {
+        if ready() {
+            return host;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the agent does not get ready: {:?}", host.health.reasons());
 }
 
 pub fn now() -> i64 {
