@@ -34,7 +34,7 @@ pub mod usage;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering},
     },
     time::Duration,
@@ -48,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     chain::{Act, Chain, Lease},
+    daemon::lock,
     leases::{Declined, code},
     metrics::Metrics,
     state::{StateDir, StateError},
@@ -103,11 +104,6 @@ struct Inner {
     swept: AtomicBool,
     closing: CancellationToken,
     tasks: TaskTracker,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that holds one of these locks can leave what it guards half-changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runner {

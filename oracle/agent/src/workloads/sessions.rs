@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     hint::black_box,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -16,6 +16,8 @@ use datagalax_protocol::{
 use sha2::{Digest as _, Sha256};
 use solana_pubkey::Pubkey;
 use tokio::time::{self, Instant};
+
+use crate::daemon::lock;
 
 /// Most sessions of a lease. One more ends the one that would end first.
 pub const PER_LEASE: usize = 16;
@@ -76,7 +78,7 @@ impl Sessions {
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Pubkey, Vec<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A lease on this host: what is known of it, and what of that is on disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use datagalax_client::clock::unix_now;
 use datagalax_protocol::{
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::usage::Meter;
 use crate::{
     chain::{Lease, Phase},
+    daemon::lock,
     leases::Declined,
     state::{StateDir, StateError},
 };
@@ -139,8 +140,7 @@ impl Tenancy {
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
-        // No code that holds the lock can leave the facts half-changed.
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.facts)
     }
 
     /// Wakes at every change, the first time at the next one.
