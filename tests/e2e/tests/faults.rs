@@ -201,10 +201,7 @@ async fn live(seed: u64) -> Result<Survived> {
         println!("so far {}", run.survived);
         println!("still to be killed: {:?}", run.plan);
         // Where the run was is gone with the machine that ran it: what is printed is what is left.
-        let checkers = run.net.checkers.iter().map(|checker| &checker.process);
-        for daemon in [&run.net.keeper, &run.net.agent].into_iter().chain(checkers) {
-            println!("the end of {}'s log:\n{}", daemon.name(), daemon.log_tail());
-        }
+        println!("{}", run.net.logs());
         println!("logs: {}", run.net.workdir.keep().display());
     }
     let stopped = run.net.stop().await;
