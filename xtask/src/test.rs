@@ -22,7 +22,8 @@ struct Count {
     failed: u64,
 }
 
-/// Runs all checks; stops at the first failure. The last lines are what fault tests survived and `N passed, N failed`.
+/// Runs all checks; stops at the first step that fails, the tests after all of them ran. The last lines are what fault tests
+/// survived, or which tests failed, and `N passed, N failed`.
 pub fn run(long: bool) -> Result<()> {
     let mut steps = Steps::start();
     let root = workspace::root()?;
@@ -69,7 +70,8 @@ fn cargo(command: &mut Command, fix: &str) -> Result<()> {
 fn tests(long: bool) -> Result<(Count, Vec<String>)> {
     let mut command = workspace::cargo();
     command
-        .args(["test", "--workspace", "--locked"])
+        // One run tells all that is wrong.
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .current_dir(workspace::root()?)
         .stdout(Stdio::piped())
         .envs(demo::environment()?);
@@ -78,7 +80,7 @@ fn tests(long: bool) -> Result<(Count, Vec<String>)> {
         command.env(LONG, "1");
     }
     let mut child = command.spawn().context("cannot start cargo")?;
-    let (mut count, mut survived) = (Count::default(), Vec::new());
+    let (mut count, mut survived, mut failed) = (Count::default(), Vec::new(), Vec::new());
     let output = child.stdout.take().context("cargo's output is piped")?;
     for line in BufReader::new(output).lines() {
         let line = line?;
@@ -88,15 +90,24 @@ fn tests(long: bool) -> Result<(Count, Vec<String>)> {
             count.failed += found.failed;
         } else if line.starts_with(SURVIVED) {
             survived.push(line);
+        } else if let Some(name) = failure(&line) {
+            failed.push(name.to_owned());
         }
     }
     let status = child.wait()?;
     if !status.success() {
+        // Again at the end: a log may be cut at its beginning.
+        failed.iter().for_each(|name| println!("failed: {name}"));
         println!("{} passed, {} failed", count.passed, count.failed.max(1));
         bail!("cargo test failed ({status}): see the failures above; run one again with `cargo test -p <package> <name>`");
     }
     ensure!(count.passed > 0, "cargo test ran no test at all");
     Ok((count, survived))
+}
+
+/// The name in a line like `test name ... FAILED`.
+fn failure(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
 /// Reads a line like `test result: ok. 3 passed; 1 failed; 0 ignored; ...`.
@@ -116,5 +127,7 @@ mod tests_of_counting {
         let line = "test result: FAILED. 17 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.21s";
         assert_eq!(results(line), Some(Count { passed: 17, failed: 1 }));
         assert_eq!(results("test something ... ok"), None);
+        assert_eq!(failure("test rooms::something ... FAILED"), Some("rooms::something"));
+        assert_eq!([failure("test something ... ok"), failure(line)], [None, None]);
     }
 }
