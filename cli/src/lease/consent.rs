@@ -12,7 +12,7 @@ pub fn ask(question: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
-    ensure!(io::stdin().is_terminal(), "{question} Nobody is there to say yes: add --yes, with --max-price for a bound");
+    ensure!(io::stdin().is_terminal(), "{question} Nobody is there to say yes: add --yes");
     eprint!("{question} [y/N] ");
     io::stderr().flush().context("the question cannot be asked")?;
     let mut answer = String::new();

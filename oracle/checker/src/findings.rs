@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use datagalax_gpu::{
     location::Location,
-    uniqueness::{self, Finding, Observation},
+    uniqueness::{self, Finding, Mark, Observation},
 };
 use datagalax_protocol::{
     Digest,
@@ -18,11 +18,8 @@ use crate::{
     inspection,
     measure::RowState,
     metrics::{FindingKind, Metrics},
-    store::Times,
+    store::{Elsewhere, Sighting, Times, sightings::NAMED},
 };
-
-/// Most other containers named in one finding.
-const NAMED: usize = 3;
 
 /// What is known of one row when its block is done.
 #[derive(Clone, Debug)]
@@ -86,12 +83,30 @@ impl RowFindings {
     }
 }
 
-/// Findings about each row, in their order. `counted` are the epoch's beacons that are final; `earlier` are times at beacons of
-/// epochs before.
-pub fn of_block(rows: &[RowKnown], counted: &[(u64, Digest)], earlier: &Times) -> Vec<RowFindings> {
+/// What is compared of each row, in their order. `counted` are the epoch's beacons that are final; `earlier` are times at beacons
+/// of epochs before.
+pub fn observations(rows: &[RowKnown], counted: &[(u64, Digest)], earlier: &Times) -> Vec<Observation> {
+    let observe = |row: &RowKnown| {
+        let RowKnown { target, state, .. } = row;
+        let container = target.container.to_bytes();
+        let mut times_us = earlier.get(&container).cloned().unwrap_or_default();
+        times_us.extend(row.times_us(counted));
+        let observation = Observation {
+            container,
+            fingerprint: target.fingerprint,
+            uuids: Vec::new(),
+            endpoint: host(&target.endpoint),
+            times_us,
+        };
+        observation.with_cards(state.metrics.as_ref().map(|metrics| metrics.gpus.as_slice()).unwrap_or_default())
+    };
+    rows.iter().map(observe).collect()
+}
+
+/// Findings about each row, in their order. `observations` are these rows', `elsewhere` is what they share with other blocks.
+pub fn of_block(rows: &[RowKnown], observations: &[Observation], elsewhere: &Elsewhere) -> Vec<RowFindings> {
     let mut found = vec![RowFindings::default(); rows.len()];
     let mut index: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-    let mut observations = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         let RowKnown { target, state, location, inspection } = row;
         index.insert(target.container.to_bytes(), at);
@@ -107,27 +122,10 @@ pub fn of_block(rows: &[RowKnown], counted: &[(u64, Digest)], earlier: &Times) -
                 found[at].add(kind, text);
             }
         }
-        let mut times_us = earlier.get(&target.container.to_bytes()).cloned().unwrap_or_default();
-        times_us.extend(row.times_us(counted));
-        let observation = Observation {
-            container: target.container.to_bytes(),
-            fingerprint: target.fingerprint,
-            uuids: Vec::new(),
-            endpoint: host(&target.endpoint),
-            times_us,
-        };
-        let gpus = state.metrics.as_ref().map(|metrics| metrics.gpus.as_slice()).unwrap_or_default();
-        observations.push(observation.with_cards(gpus));
     }
-    for finding in uniqueness::findings(&observations) {
+    for finding in uniqueness::findings(observations) {
         let (kind, what, mut all) = match finding {
-            Finding::Uuid { uuid, containers } => (FindingKind::Uuid, format!("card {}", uuid.escape_debug()), containers),
-            Finding::Fingerprint { fingerprint, containers } => {
-                (FindingKind::Fingerprint, format!("fingerprint {}", hex::encode(fingerprint)), containers)
-            }
-            Finding::Endpoint { endpoint, containers } => {
-                (FindingKind::Endpoint, format!("endpoint {}", endpoint.escape_debug()), containers)
-            }
+            Finding::Shared { mark, containers } => (kind(&mark), mark.to_string(), containers),
             Finding::Timing { containers, correlation, times_us } => {
                 let how = if correlation > 0.0 { "in step" } else { "by turns" };
                 let first = times_us.first().map_or(0, |(slot, ..)| *slot);
@@ -150,7 +148,27 @@ pub fn of_block(rows: &[RowKnown], counted: &[(u64, Digest)], earlier: &Times) -
             found[*at].add(kind, format!("{what}: {with}"));
         }
     }
+    for (container, shared) in elsewhere {
+        let Some(at) = index.get(container) else { continue };
+        for (mark, others) in shared {
+            let others: Vec<String> = others
+                .iter()
+                .map(|Sighting { container, block, epoch }| {
+                    format!("{} (block {block}, epoch {epoch})", Pubkey::from(*container))
+                })
+                .collect();
+            found[*at].add(kind(mark), format!("{mark}: also {}", others.join(", ")));
+        }
+    }
     found.into_iter().map(RowFindings::bounded).collect()
+}
+
+const fn kind(mark: &Mark) -> FindingKind {
+    match mark {
+        Mark::Uuid(_) => FindingKind::Uuid,
+        Mark::Fingerprint(_) => FindingKind::Fingerprint,
+        Mark::Endpoint(_) => FindingKind::Endpoint,
+    }
 }
 
 /// Host and port of an endpoint, as the comparison wants it; empty when it is none.
@@ -193,6 +211,10 @@ mod tests {
         RowKnown { target: Arc::new(target), state, location: Location::Unknown, inspection: None }
     }
 
+    fn of_rows(rows: &[RowKnown], elsewhere: &Elsewhere) -> Vec<RowFindings> {
+        of_block(rows, &observations(rows, &[], &Times::new()), elsewhere)
+    }
+
     fn kinds(found: &RowFindings) -> Vec<&'static str> {
         found.iter().map(|(kind, _)| kind.as_str()).collect()
     }
@@ -205,7 +227,7 @@ mod tests {
             known(target(2, "https://b", 3), cards(&["GPU-1", "GPU-3"])),
         ];
         rows[1].location = Location::Outside { distance_km: 9_000.0, reach_km: 300.0 };
-        let found = of_block(&rows, &[], &Times::new());
+        let found = of_rows(&rows, &Elsewhere::new());
         assert_eq!(
             found.iter().map(kinds).collect::<Vec<_>>(),
             [vec!["uuid", "endpoint"], vec!["outside", "endpoint"], vec!["uuid"]]
@@ -217,9 +239,19 @@ mod tests {
 
     #[test]
     fn a_card_named_twice_by_one_host_is_found_once() {
-        let found = of_block(&[known(target(0, "", 1), cards(&["GPU-1", "GPU-1"]))], &[], &Times::new());
+        let found = of_rows(&[known(target(0, "", 1), cards(&["GPU-1", "GPU-1"]))], &Elsewhere::new());
         assert_eq!(kinds(&found[0]), ["uuid"]);
         assert!(found[0].texts()[0].ends_with("twice in this container"));
+    }
+
+    #[test]
+    fn what_was_seen_in_another_block_is_found_with_where_and_when() {
+        let row = known(target(0, "", 1), cards(&["GPU-1", "GPU-2"]));
+        let others = vec![Sighting { container: [9; 32], block: 7, epoch: 44 }];
+        let elsewhere = [([1; 32], vec![(Mark::Uuid("GPU-2".into()), others)])].into();
+        let found = of_rows(&[row], &elsewhere);
+        assert_eq!(kinds(&found[0]), ["uuid"]);
+        assert_eq!(found[0].texts(), [format!("card GPU-2: also {} (block 7, epoch 44)", Pubkey::from([9; 32]))]);
     }
 
     #[test]
@@ -227,7 +259,7 @@ mod tests {
         let uuids: Vec<String> = (0..64).map(|card| format!("GPU-\u{7}{card}")).collect();
         let uuids: Vec<&str> = uuids.iter().map(String::as_str).collect();
         let rows = [known(target(0, "http://a", 1), cards(&uuids)), known(target(1, "http://b", 2), cards(&uuids))];
-        for found in of_block(&rows, &[], &Times::new()) {
+        for found in of_rows(&rows, &Elsewhere::new()) {
             let texts = found.texts();
             assert_eq!((texts.len(), texts[31].as_str()), (MAX_FINDINGS, "and 33 more findings"));
             assert!(texts[0].starts_with("card GPU-\\u{7}"), "what a stranger wrote is escaped: {}", texts[0]);

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use datagalax_checker::{
     chain::{Cluster, Target},
-    findings::{RowKnown, of_block},
+    findings::{RowKnown, observations, of_block},
     measure::RowState,
     score::{BeaconResult, BeaconScore},
-    store::{BlockKey, EpochKey, RowFinish, Store, measuring::TIMED_EPOCHS},
+    store::{BlockKey, Elsewhere, EpochKey, RowFinish, Store, measuring::TIMED_EPOCHS},
 };
 use datagalax_gpu::location::Location;
 use datagalax_protocol::ReportValues;
@@ -77,7 +77,7 @@ async fn one_card_behind_two_registrations_is_found_after_enough_epochs_and_hone
         let earlier = store.earlier_times(place).await.unwrap();
         let kept = (number as usize).min(TIMED_EPOCHS - 1) * BEACONS as usize;
         assert!(earlier.values().all(|times| times.len() == kept), "epoch {number}");
-        let found = of_block(&rows, &counted, &earlier);
+        let found = of_block(&rows, &observations(&rows, &counted, &earlier), &Elsewhere::new());
         // Twenty beacons that both answered: the fifth epoch's are the last of them.
         let enough = number >= 4;
         for (row, found) in found.iter().enumerate() {
@@ -94,6 +94,7 @@ async fn one_card_behind_two_registrations_is_found_after_enough_epochs_and_hone
             container: row.target.container.to_bytes(),
             findings: Vec::new(),
             times_us: row.times_us(&counted),
+            marks: Vec::new(),
         };
         let finished = rows.iter().map(finish).collect();
         store.finish(place, finished, counted.clone(), ReportValues::new()).await.unwrap();

@@ -5,9 +5,13 @@
 //! instant: one card behind two registrations answers one. Each finding carries what it was found in, so that it can be
 //! shown and looked into.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display, Formatter},
+};
 
 use datagalax_protocol::{Digest, GpuMetrics};
+use sha2::{Digest as _, Sha256};
 
 /// A container's address.
 pub type Container = [u8; 32];
@@ -49,30 +53,61 @@ impl Observation {
     pub fn with_cards(self, gpus: &[GpuMetrics]) -> Self {
         Self { uuids: gpus.iter().map(|gpu| gpu.uuid.clone()).collect(), ..self }
     }
+
+    /// What nobody else should have: its cards (one that it reported twice is in here twice), its fingerprint and, if it has one,
+    /// its endpoint.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        let uuids = self.uuids.iter().cloned().map(Mark::Uuid);
+        let endpoint = self.endpoint.to_ascii_lowercase();
+        uuids.chain([Mark::Fingerprint(self.fingerprint)]).chain((!endpoint.is_empty()).then_some(Mark::Endpoint(endpoint)))
+    }
+}
+
+/// Something that one container has and no other should have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// UUID of a card.
+    Uuid(String),
+    /// The fingerprint of a registration.
+    Fingerprint(Digest),
+    /// Host and port at which a container answers, in lower case.
+    Endpoint(String),
+}
+
+impl Mark {
+    /// SHA-256 of it, another for each kind: what an index finds it by, however long a stranger made it.
+    pub fn digest(&self) -> Digest {
+        let (kind, bytes): (u8, &[u8]) = match self {
+            Self::Uuid(uuid) => (0, uuid.as_bytes()),
+            Self::Fingerprint(fingerprint) => (1, fingerprint),
+            Self::Endpoint(endpoint) => (2, endpoint.as_bytes()),
+        };
+        Sha256::new_with_prefix([kind]).chain_update(bytes).finalize().into()
+    }
+}
+
+/// As in "also seen", with what a stranger wrote escaped.
+impl Display for Mark {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => write!(f, "card {}", uuid.escape_debug()),
+            Self::Fingerprint(fingerprint) => {
+                f.write_str("fingerprint ")?;
+                fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Self::Endpoint(endpoint) => write!(f, "endpoint {}", endpoint.escape_debug()),
+        }
+    }
 }
 
 /// Something that containers have in common and should not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
-    /// Cards with one UUID in several containers, or twice in one.
-    Uuid {
-        /// The UUID.
-        uuid: String,
-        /// Who reported it, ascending; a container that reported it twice is in here twice.
-        containers: Vec<Container>,
-    },
-    /// Registrations with one fingerprint.
-    Fingerprint {
-        /// The fingerprint.
-        fingerprint: Digest,
-        /// Who registered it, ascending.
-        containers: Vec<Container>,
-    },
-    /// Containers that answer at one address.
-    Endpoint {
-        /// Host and port.
-        endpoint: String,
-        /// Who answers there, ascending.
+    /// A mark of several containers, or a card twice in one.
+    Shared {
+        /// The mark.
+        mark: Mark,
+        /// Who has it, ascending; a container that reported a card twice is in here twice.
         containers: Vec<Container>,
     },
     /// Two containers whose answers are slow and fast together, or by turns.
@@ -88,28 +123,25 @@ pub enum Finding {
 
 /// All findings among these containers, in a fixed order. Timing is compared among the first [`MOST_COMPARED`].
 pub fn findings(observations: &[Observation]) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let uuids = observations.iter().flat_map(|o| o.uuids.iter().map(|uuid| (uuid.clone(), o.container)));
-    found.extend(shared(uuids).map(|(uuid, containers)| Finding::Uuid { uuid, containers }));
-    let fingerprints = observations.iter().map(|o| (o.fingerprint, o.container));
-    found.extend(shared(fingerprints).map(|(fingerprint, containers)| Finding::Fingerprint { fingerprint, containers }));
-    let endpoints = observations.iter().map(|o| (o.endpoint.to_ascii_lowercase(), o.container));
-    let endpoints = endpoints.filter(|(endpoint, _)| !endpoint.is_empty());
-    found.extend(shared(endpoints).map(|(endpoint, containers)| Finding::Endpoint { endpoint, containers }));
+    let mut found = shared_marks(observations);
     found.extend(shared_timing(&observations[..observations.len().min(MOST_COMPARED)]));
     found
 }
 
-/// The keys that more than one has, with all who have them.
-fn shared<K: Ord>(pairs: impl Iterator<Item = (K, Container)>) -> impl Iterator<Item = (K, Vec<Container>)> {
-    let mut by_key: BTreeMap<K, Vec<Container>> = BTreeMap::new();
-    for (key, container) in pairs {
-        by_key.entry(key).or_default().push(container);
+fn shared_marks(observations: &[Observation]) -> Vec<Finding> {
+    let mut by_mark: BTreeMap<Mark, Vec<Container>> = BTreeMap::new();
+    for observation in observations {
+        for mark in observation.marks() {
+            by_mark.entry(mark).or_default().push(observation.container);
+        }
     }
-    by_key.into_iter().filter(|(_, containers)| containers.len() > 1).map(|(key, mut containers)| {
-        containers.sort_unstable();
-        (key, containers)
-    })
+    let shared = by_mark.into_iter().filter(|(_, containers)| containers.len() > 1);
+    shared
+        .map(|(mark, mut containers)| {
+            containers.sort_unstable();
+            Finding::Shared { mark, containers }
+        })
+        .collect()
 }
 
 /// A beacon's place among all, and the deviations of two containers there.
@@ -229,12 +261,22 @@ mod tests {
         all[2].fingerprint = all[5].fingerprint;
         all[3].endpoint = "HOST0:7070".into();
         let expected = [
-            Finding::Uuid { uuid: "GPU-b".into(), containers: vec![[1; 32], [4; 32]] },
-            Finding::Uuid { uuid: "GPU-c".into(), containers: vec![[4; 32], [4; 32]] },
-            Finding::Fingerprint { fingerprint: [5; 32], containers: vec![[2; 32], [5; 32]] },
-            Finding::Endpoint { endpoint: "host0:7070".into(), containers: vec![[0; 32], [3; 32]] },
-        ];
+            (Mark::Uuid("GPU-b".into()), vec![[1; 32], [4; 32]]),
+            (Mark::Uuid("GPU-c".into()), vec![[4; 32], [4; 32]]),
+            (Mark::Fingerprint([5; 32]), vec![[2; 32], [5; 32]]),
+            (Mark::Endpoint("host0:7070".into()), vec![[0; 32], [3; 32]]),
+        ]
+        .map(|(mark, containers)| Finding::Shared { mark, containers });
         assert_eq!(findings(&all), expected);
+    }
+
+    #[test]
+    fn marks_of_another_kind_or_spelling_are_other_marks() {
+        let text = String::from_utf8(vec![b'a'; 32]).unwrap();
+        let digests =
+            [Mark::Uuid(text.clone()), Mark::Fingerprint([b'a'; 32]), Mark::Endpoint(text)].map(|mark| mark.digest());
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+        assert_eq!(Mark::Uuid("GPU-\n".into()).to_string(), "card GPU-\\n", "what a stranger wrote is escaped");
     }
 
     #[test]

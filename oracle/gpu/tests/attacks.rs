@@ -16,7 +16,7 @@ use datagalax_gpu::{
     capacity::{self, ProveError, SampleError, Spread, detection},
     location::{self, Location, Position},
     plausibility::{self, Claim},
-    uniqueness::{self, Finding, Observation},
+    uniqueness::{self, Finding, Mark, Observation},
 };
 use datagalax_protocol::{
     BeaconAnswer, Context, Digest, Envelope, GpuDetails, GpuMetrics, Inspection, Metrics, Workload, beacon::contradicts,
@@ -265,7 +265,7 @@ fn forged_metrics() {
     hosts.push(
         Observation { container: [2; 32], fingerprint: [9; 32], ..Default::default() }.with_cards(&forged.metrics.gpus),
     );
-    let expected = Finding::Uuid { uuid: uuid(), containers: vec![[1; 32], [2; 32]] };
+    let expected = Finding::Shared { mark: Mark::Uuid(uuid()), containers: vec![[1; 32], [2; 32]] };
     assert_eq!(uniqueness::findings(&hosts), [expected]);
     assert_eq!(capacity_of(8.0 * Card::REFERENCE.seconds()), 0, "one card does the work of eight");
 }

@@ -29,6 +29,7 @@ async fn a_network_is_governed_and_a_container_leaves() -> Result<()> {
     let mut net = Deployment::start(settings, &Printed).await?;
     let outcome = async {
         govern(&net).await?;
+        challenge(&net).await?;
         owners(&net).await?;
         leave(&net).await?;
         paid(&net).await?;
@@ -61,6 +62,29 @@ async fn govern(net: &Deployment) -> Result<()> {
     assert!(stopped.contains("Paused"), "{stopped}");
     net.datagalax("authority", &["network", "unpause"]).await?;
     net.datagalax("provider-owner", &["provider", "stake", "0", "100"]).await?;
+    Ok(())
+}
+
+/// An operator challenges its own agent as a checker would: by the container's address, and by a URL. A key that operates nothing,
+/// and a place where no agent is, are told apart.
+async fn challenge(net: &Deployment) -> Result<()> {
+    let container = net.container.to_string();
+    let endpoint = net.reader.container(&net.container).await?.endpoint().to_owned();
+    until("the agent to answer", || async {
+        Ok(net.datagalax("container-operator", &["gpu", "verify", "--against", &container]).await.is_ok())
+    })
+    .await?;
+    for against in [&container, &endpoint] {
+        let said = net.datagalax("container-operator", &["gpu", "verify", "--against", against]).await?;
+        let (challenge, score) = (&said["challenge"], &said["score"]);
+        assert_eq!((&challenge["container"], &challenge["leased"]), (&container.as_str().into(), &false.into()), "{said}");
+        assert_eq!((&score["availability"], &score["dishonest"]), (&100.into(), &false.into()), "{said}");
+        assert!(score["capacity"].as_u64().is_some_and(|percent| percent >= 80), "{said}");
+        assert!(score["token"].is_u64(), "{said}");
+    }
+    let line = ["gpu", "verify", "--against", "http://127.0.0.1:9", "--container", &container];
+    let nobody = refused(net, "container-operator", &line).await?;
+    assert!(nobody.contains("does not answer") || nobody.contains("cannot be reached"), "{nobody}");
     Ok(())
 }
 

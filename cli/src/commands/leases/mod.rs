@@ -40,7 +40,8 @@ pub enum Command {
     },
     /// Lengthen a running lease, at its own price; --keypair is its user
     TopUp(money::TopUp),
-    /// End a lease and show its bill; one that its host did not start in time is cancelled; --keypair is its user
+    /// End a lease and show its bill; one that its host did not start in time is cancelled; --keypair is its user, or its
+    /// container's operator, who pays for an early end
     Close(money::Close),
     /// Settle what checkers have judged, and show the bill; anybody may
     Settle(money::Settle),

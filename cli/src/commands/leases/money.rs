@@ -90,6 +90,9 @@ pub struct Close {
     /// Wait until it is settled to its end
     #[arg(long)]
     wait: bool,
+    /// As its host: do not ask before stake is paid for ending it early
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Close {
@@ -97,11 +100,34 @@ impl Close {
     pub async fn run(self, context: &Context) -> Result<Report> {
         let seen = market::see(&context.reader, &self.lease).await?;
         let signing = context.signer().await?;
+        if let Some(question) = costs_stake(&signing.address(), &seen)? {
+            consent::ask(&question, self.yes)?;
+        }
         let (said, landed) = end(&signing, &seen, self.not_served).await?;
         context.leases()?.remove(&self.lease)?;
         let report = landed.map_or_else(|| Report::new().note(&*said), |landed| Report::new().sent(&*said, landed));
         Ok(report.and(settled(context, &signing, &self.lease, self.wait).await?))
     }
+}
+
+/// What a host that ends a lease early is asked, because it pays for it; `None` when it does not.
+fn costs_stake(signer: &Address, seen: &Seen) -> Result<Option<String>> {
+    let (lease, now) = (&seen.lease, seen.now);
+    let Some(container) = &seen.container else { return Ok(None) };
+    let is_host = *signer == container.operator && *signer != lease.user;
+    if !is_host || lease.status != Lease::STARTED || now >= lease.end() || container.is_excused(lease.opened, now, now + 1) {
+        return Ok(None);
+    }
+    let epoch = seen.network.epoch_at(now).ok().context("the network has no epochs yet")?;
+    let price = lease.bill().epoch_price(seen.network.grid_of(epoch).length).ok();
+    let credit = price.context("a price that no account holds")?.min(container.locked_stake);
+    Ok((credit > 0).then(|| {
+        format!(
+            "The lease runs until {} and no maintenance was announced before it was opened: ending it now pays its user {} ATH out of the container's stake, and the container is halted until its owner restores that. End it?",
+            utc(lease.end()),
+            Ath(credit)
+        )
+    }))
 }
 
 /// Ends a lease, whatever state it is in; says what was done.

@@ -246,10 +246,12 @@ impl Daemon {
             })
             .collect();
         let earlier = self.store.earlier_times(place).await?;
+        let observations = findings::observations(&rows, &counted, &earlier);
+        let elsewhere = self.store.elsewhere(place, &observations).await?;
         // Comparing the timing of 256 containers takes a while.
-        let (rows, counted, found) = spawn_blocking(move || {
-            let found = findings::of_block(&rows, &counted, &earlier);
-            (rows, counted, found)
+        let (rows, observations, found) = spawn_blocking(move || {
+            let found = findings::of_block(&rows, &observations, &elsewhere);
+            (rows, observations, found)
         })
         .await?;
         let measured: Vec<_> = rows.iter().map(|row| (row.target.row, row.state.measured(&counted, row.location))).collect();
@@ -261,11 +263,13 @@ impl Daemon {
         let finished: Vec<RowFinish> = rows
             .iter()
             .zip(&found)
-            .map(|(row, found)| RowFinish {
+            .zip(&observations)
+            .map(|((row, found), observation)| RowFinish {
                 row: row.target.row,
                 container: row.target.container.to_bytes(),
                 findings: found.texts(),
                 times_us: row.times_us(&counted),
+                marks: observation.marks().collect(),
             })
             .collect();
         let saved = self.store.finish(place, finished, counted, values).await?;

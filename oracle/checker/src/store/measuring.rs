@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use datagalax_gpu::beacon::Slot;
+use datagalax_gpu::{beacon::Slot, uniqueness::Mark};
 use datagalax_protocol::{
     Digest, ReportValues, RowEvidence,
     evidence::{BeaconEvidence, Exchange, Outcome},
@@ -12,7 +12,7 @@ use datagalax_protocol::{
 };
 use datagalax_service::store::rusqlite::{self, OptionalExtension, Row, Transaction, params, types::Type};
 
-use super::{BlockKey, EpochKey, Store, StoreError};
+use super::{BlockKey, EpochKey, Store, StoreError, sightings};
 use crate::score::{BeaconResult, BeaconScore};
 
 /// Epochs of a block whose times are kept: those in which this checker measured it last.
@@ -78,6 +78,8 @@ pub struct RowFinish {
     pub findings: Vec<String>,
     /// Microseconds to the root at the epoch's beacons that are final, by slot; only of answers that could be timed.
     pub times_us: BTreeMap<u64, u64>,
+    /// What it was seen with.
+    pub marks: Vec<Mark>,
 }
 
 impl Store {
@@ -223,7 +225,8 @@ impl Store {
         let work = move |transaction: &Transaction<'_>| {
             let mut leaves = Vec::with_capacity(rows.len());
             let mut times: Vec<RowTimes> = Vec::with_capacity(rows.len());
-            for RowFinish { row, container, findings, times_us } in rows {
+            for RowFinish { row, container, findings, times_us, marks } in rows {
+                sightings::note(transaction, place, &container, &marks)?;
                 let latest = times_us.into_iter().rev().take(TIMED_BEACONS).collect();
                 times.push((container, latest));
                 let key = params![epoch.start, epoch.number, block, row, container];

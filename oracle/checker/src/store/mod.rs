@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`measuring`] | what is measured, until its block is done, and the times of its last epochs |
 //! | [`report`] | reports on their way to the chain |
+//! | [`sightings`] | cards, fingerprints and endpoints, and at which containers they were seen, over blocks |
 //!
 //! Earlier releases kept files; nothing was deployed with them, so nothing is read from them.
 
@@ -26,9 +27,11 @@ use crate::chain::{Cluster, SeatRef};
 
 pub mod measuring;
 pub mod report;
+pub mod sightings;
 
 pub use measuring::{Measured, Record, Resumed, RowFinish, Times, What};
 pub use report::{SavedReport, Stage};
+pub use sightings::{Elsewhere, Sighting};
 
 /// How long reports and evidence are kept, in seconds (protocol section 5).
 pub const KEEP_SECONDS: i64 = 30 * 86_400;
@@ -36,7 +39,7 @@ pub const KEEP_SECONDS: i64 = 30 * 86_400;
 pub use datagalax_service::store::StoreError;
 
 /// The tables, one step for each release that changed them.
-const SCHEMA: Schema = Schema { daemon: "datagalax-checker", steps: &[TABLES, INSPECTIONS] };
+const SCHEMA: Schema = Schema { daemon: "datagalax-checker", steps: &[TABLES, INSPECTIONS, sightings::TABLE] };
 
 const TABLES: &str = "
     CREATE TABLE report (
@@ -166,7 +169,7 @@ impl Store {
     }
 
     /// Removes what is older than [`KEEP_SECONDS`] before `now` (the chain's clock), then the oldest epochs' evidence until the
-    /// database has at most `most` bytes in use; never what belongs to a report that is still to be revealed, nor evidence of an
+    /// database has at most `most` bytes in use, of which sightings take an eighth at most; never what belongs to a report that is still to be revealed, nor evidence of an
     /// epoch that began less than `spare` seconds ago. Freed pages are used again, the file does not shrink.
     ///
     /// # Errors
@@ -176,11 +179,12 @@ impl Store {
             let mut pruned = Pruned::default();
             let old = now.saturating_sub(KEEP_SECONDS);
             const OPEN: &str = "SELECT epoch_start FROM report WHERE stage < 2";
-            for table in ["evidence", "measured", "probe", "inspection", "answer", "beacon", "timing"] {
+            for table in ["evidence", "measured", "probe", "inspection", "answer", "beacon", "timing", "sighting"] {
                 let sql = format!("DELETE FROM {table} WHERE epoch_start < ? AND epoch_start NOT IN ({OPEN})");
                 transaction.execute(&sql, [old])?;
             }
             pruned.expired = transaction.execute("DELETE FROM report WHERE epoch_start < ? AND stage >= 2", [old])? as u64;
+            sightings::bound(transaction, most)?;
             let young = now.saturating_sub(spare);
             while size(transaction)? > most {
                 let sql =

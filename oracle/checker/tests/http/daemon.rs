@@ -308,6 +308,7 @@ pub async fn old_and_too_much_evidence_goes_and_open_reports_stay() {
                 container: [row; 32],
                 findings: vec!["x".repeat(200); 200],
                 times_us: BTreeMap::new(),
+                marks: Vec::new(),
             })
             .collect();
         let measured = store.finish(place, rows, Vec::new(), ReportValues::new()).await.unwrap();

@@ -71,8 +71,13 @@ impl Up {
 pub async fn evidence_is_secret_until_the_reveal_and_provable_after() {
     let up = up(Vec::new()).await;
     let place = BlockKey { epoch: EpochKey { start: 0, number: EPOCH }, block: 5 };
-    let finish =
-        |row| RowFinish { row, container: [row; 32], findings: vec![format!("row {row}")], times_us: Default::default() };
+    let finish = |row| RowFinish {
+        row,
+        container: [row; 32],
+        findings: vec![format!("row {row}")],
+        times_us: Default::default(),
+        marks: Vec::new(),
+    };
     let rows = [1, 2, 200].map(finish).to_vec();
     let measured = up.store.finish(place, rows, Vec::new(), ReportValues::new()).await.unwrap();
     let seat = Seat { at: SeatRef { block: 5, epoch: EPOCH, seat: 2 }, checker: 7 };

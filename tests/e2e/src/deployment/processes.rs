@@ -94,6 +94,7 @@ pub fn start_agent(settings: &Settings, workdir: &Workdir, place: &Place<'_>) ->
     if settings.leases == Leases::Serve {
         arguments.extend([
             ("--runtime", "process".to_owned()),
+            ("--docker-host", "unix:///var/run/docker.sock".to_owned()),
             ("--workloads-dir", path(&workdir.workloads().join(&name))),
             ("--workload-users", workload_users(place.number)),
             // In proportion to epochs of seconds.

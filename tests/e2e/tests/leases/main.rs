@@ -36,8 +36,14 @@ use solana_keypair::Keypair;
 use solana_signer::Signer;
 use tokio::time::sleep;
 
+mod by_command;
+mod images;
+
 /// The shortest epochs there are.
 const EPOCH: u32 = 20;
+
+/// Each part has users of its own.
+const USERS: u32 = 8;
 
 /// A price that no number of seconds and percents divides: every rounding shows.
 const PRICE: u64 = 7 * ATH + 654_321;
@@ -90,8 +96,8 @@ impl Chain {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compute_is_rented_used_and_paid_for() -> Result<()> {
     let leases = Leases::Serve;
-    let settings =
-        Settings { epoch_seconds: EPOCH, hosts: 2, users: 5, leases, ..Settings::of_this_checkout()? }.on_free_ports()?;
+    let settings = Settings { epoch_seconds: EPOCH, hosts: 2, users: USERS, leases, ..Settings::of_this_checkout()? }
+        .on_free_ports()?;
     let mut net = Deployment::start(settings, &Printed).await?;
     let outcome = everything(&mut net).await;
     if outcome.is_err() {
@@ -105,7 +111,7 @@ async fn everything(net: &mut Deployment) -> Result<()> {
     let node = ([127, 0, 0, 1], net.settings.rpc_port).into();
     let chain = Chain { reader: net.reader.clone(), grid: net.reader.network().await?.grids[0], node };
     let line = net.command_line();
-    let users = (0..5).map(|i| User::new(net, &format!("user-{i}"))).collect::<Result<Vec<_>>>()?;
+    let users = (0..USERS).map(|i| User::new(net, &format!("user-{i}"))).collect::<Result<Vec<_>>>()?;
     let operator = |name: &str| keys::load(&line.key(name)).map(Arc::new);
     let operators = [operator("container-operator")?, operator("container-operator-1")?];
     let containers = [net.container, net.more_hosts[0].container];
@@ -138,7 +144,20 @@ async fn everything(net: &mut Deployment) -> Result<()> {
         host_dies(&chain, &mut there, &users[0], &leases[1]),
     )?;
     paid_out(&chain, &line, &users, &[restarted, died]).await?;
-    let closed_early = run_to_the_end(&chain, &users[3], &containers[0]).await?;
+    // One host after the other would take twice as long.
+    let (closed_early, ()) = tokio::try_join!(
+        async {
+            let closed_early = run_to_the_end(&chain, &users[3], &containers[0]).await?;
+            by_command::kept(&chain, &here, &users[5]).await?;
+            Ok::<_, anyhow::Error>(closed_early)
+        },
+        async {
+            by_command::handed_over_late(&chain, &mut there, &users[6], &users[0]).await?;
+            by_command::read_by_a_program(&users[6], &containers[1]).await?;
+            images::image_is_run(&mut there, &users[7]).await?;
+            by_command::ended_by_its_host(&chain, &line, &there, "container-operator-1", &users[7]).await
+        },
+    )?;
     if std::env::var_os("DATAGALAX_LONG").is_some() {
         ends_by_itself(&chain, &here, &users[4], &closed_early).await?;
     }
@@ -397,11 +416,7 @@ async fn run_to_the_end(chain: &Chain, user: &User, container: &Address) -> Resu
     let mine = chain.reader.list::<Lease>().await?;
     let (address, lease) = mine.into_iter().find(|(_, lease)| lease.user == user.address()).context("no lease")?;
     assert_eq!(lease.reason, Lease::REASON_USER);
-    let shown = user.json(&["lease", "bill", &address.to_string()]).await?;
-    let bill = &shown["bill"];
-    let part = |name: &str| bill[name].as_str().and_then(|text| text.parse::<u64>().ok()).context(name.to_owned());
-    assert_eq!(part("escrowed")?, part("paid")? + part("fee")? + part("refunded")? + part("held")?, "{shown}");
-    assert_eq!((part("escrowed")?, &bill["adds_up"]), (lease.escrowed, &true.into()), "{shown}");
+    by_command::bill(user, &address).await?;
     Ok(address)
 }
 
