@@ -20,7 +20,7 @@ use datagalax_gpu::{
 };
 use datagalax_protocol::{
     BeaconAnswer, BeaconRequest, Context as About, Digest, InspectionAnswer, InspectionRequest, LivenessAnswer,
-    LivenessRequest, SampleAnswer, path,
+    LivenessRequest, Payload, SampleAnswer, path,
 };
 use rand::Rng as _;
 use solana_signer::Signer as _;
@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Agent, NotNow},
+    agent::{Agent, Answer, Answered, NotNow},
     context::Context,
     finding::Finding,
     progress::Steps,
@@ -173,6 +173,30 @@ async fn settled<E: std::error::Error + Send + Sync + 'static>(
     network.epoch_at(now).ok().context("the chain's clock left the grid of epochs")
 }
 
+/// Asks until the agent says something else than to ask again, as it does while it has not seen an epoch or a slot yet; says how
+/// often it did.
+async fn patiently<Q: Payload, A: Answer>(
+    agent: &Agent,
+    path: &str,
+    question: &Q,
+    until: Instant,
+) -> Result<(Answered<A>, u32)> {
+    let mut waits = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match agent.ask(path, question, left).await {
+            Ok(answered) => return Ok((answered, waits)),
+            Err(error) if error.is::<NotNow>() => {
+                let pause = Duration::from_millis(rand::rng().random_range(100..400));
+                ensure!(Instant::now() + pause < until, "until the deadline it only said: {error:#}");
+                waits += 1;
+                sleep(pause).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Probes at random instants; says how many were answered.
 async fn liveness(agent: &Agent, probes: u16) -> (Finding, u16) {
     let id = "verify.liveness";
@@ -182,8 +206,8 @@ async fn liveness(agent: &Agent, probes: u16) -> (Finding, u16) {
             let moment = rand::rng().random_range(250..750);
             sleep(Duration::from_millis(moment)).await;
         }
-        match agent.ask::<_, LivenessAnswer>(path::LIVENESS, &LivenessRequest, PATIENCE).await {
-            Ok(answered) => trips.push(answered.took),
+        match patiently::<_, LivenessAnswer>(agent, path::LIVENESS, &LivenessRequest, Instant::now() + PATIENCE).await {
+            Ok((answered, _)) => trips.push(answered.took),
             Err(error) => trouble = Some(format!("{error:#}")),
         }
     }
@@ -275,20 +299,8 @@ async fn challenge(agent: &Agent, ask: &Ask, slot: &SeenSlot) -> Judged {
 async fn root(agent: &Agent, ask: &Ask, slot: &SeenSlot) -> Result<(BeaconAnswer, u32)> {
     let request = BeaconRequest { slot: slot.number, workload: ask.workload, deadline_ms: ask.schedule.deadline_ms() };
     let until = slot.seen + ask.schedule.deadline;
-    let mut waits = 0;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match agent.ask::<_, BeaconAnswer>(path::BEACON, &request, left).await {
-            Ok(answered) => return Ok((answered.answer, waits)),
-            Err(error) if error.is::<NotNow>() => {
-                let pause = Duration::from_millis(rand::rng().random_range(100..400));
-                ensure!(Instant::now() + pause < until, "until the deadline it only said: {error:#}");
-                waits += 1;
-                sleep(pause).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let (answered, waits) = patiently::<_, BeaconAnswer>(agent, path::BEACON, &request, until).await?;
+    Ok((answered.answer, waits))
 }
 
 impl Judged {
@@ -298,8 +310,9 @@ impl Judged {
         let secret: Digest = rand::random();
         let request = draw(&answer.workload, &answer.root, &Spread::default(), &secret);
         let (rows, walks) = (request.rows.len(), request.walks.len());
-        let opened = match agent.ask::<_, SampleAnswer>(path::SAMPLE, &request, PATIENCE).await {
-            Ok(opened) => opened,
+        let patience = Instant::now() + PATIENCE;
+        let opened = match patiently::<_, SampleAnswer>(agent, path::SAMPLE, &request, patience).await {
+            Ok((opened, _)) => opened,
             Err(error) => {
                 let why = format!("{error:#}");
                 self.findings.push(Finding::failed(id, &why, how_to_mend(&why)));
@@ -349,8 +362,8 @@ fn capacity(score: &Score, threshold: u8) -> Finding {
 
 async fn inspect(agent: &Agent) -> Finding {
     let id = "verify.inspection";
-    match agent.ask::<_, InspectionAnswer>(path::INSPECTION, &InspectionRequest, PATIENCE).await {
-        Ok(answered) => {
+    match patiently::<_, InspectionAnswer>(agent, path::INSPECTION, &InspectionRequest, Instant::now() + PATIENCE).await {
+        Ok((answered, _)) => {
             let inspection = &answered.answer.inspection;
             let gpus = inspection.gpus().map(|(gpu, _)| gpu.model.as_str()).collect::<Vec<_>>();
             let gpus = if gpus.is_empty() { "no GPU".to_owned() } else { gpus.join(", ") };
@@ -372,10 +385,7 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use std::{
         num::NonZeroUsize,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-        },
+        sync::{Mutex, atomic::AtomicBool},
     };
 
     use datagalax::state::ClassTerms;
@@ -396,7 +406,7 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Fault {
         None,
-        /// Says twice that it has not seen the slot.
+        /// Says twice of everything that it is to be asked again.
         Waits,
         /// Opens a row that is not the product's under a root over it.
         Lies,
@@ -410,7 +420,8 @@ mod tests {
         fault: Fault,
         key: Keypair,
         ask: Ask,
-        asked: AtomicU32,
+        /// Where it was asked.
+        asked: Mutex<Vec<String>>,
         proof: Mutex<Option<Proof>>,
     }
 
@@ -428,6 +439,13 @@ mod tests {
         }
 
         fn answer(&self, at: &str, request: &Envelope) -> (u16, Vec<u8>) {
+            {
+                let mut asked = self.asked.lock().unwrap();
+                asked.push(at.to_owned());
+                if self.fault == Fault::Waits && asked.iter().filter(|there| *there == at).count() <= 2 {
+                    return (503, b"not seen yet".to_vec());
+                }
+            }
             match at {
                 path::LIVENESS => {
                     self.sign(request, &LivenessAnswer { request: request.digest(), metrics: Default::default() })
@@ -447,11 +465,8 @@ mod tests {
         }
 
         fn prove(&self, request: &Envelope) -> (u16, Vec<u8>) {
-            let asked = self.asked.fetch_add(1, Relaxed);
-            match self.fault {
-                Fault::Refuses => return (403, b"key x has no say here".to_vec()),
-                Fault::Waits if asked < 2 => return (503, b"slot not seen yet".to_vec()),
-                _ => {}
+            if self.fault == Fault::Refuses {
+                return (403, b"key x has no say here".to_vec());
             }
             let beacon: BeaconRequest = borsh::from_slice(&request.payload).unwrap();
             assert_eq!((beacon.slot, beacon.workload), (7, self.ask.workload));
@@ -496,7 +511,7 @@ mod tests {
         let ask = Ask::of(&terms, 1, false).unwrap();
         let key = Keypair::new();
         let operator = key.pubkey();
-        let fake = Arc::new(Fake { fault, key, ask, asked: AtomicU32::new(0), proof: Mutex::new(None) });
+        let fake = Arc::new(Fake { fault, key, ask, asked: Mutex::default(), proof: Mutex::new(None) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {

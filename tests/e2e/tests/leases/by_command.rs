@@ -77,7 +77,7 @@ pub async fn kept(chain: &Chain, host: &Host<'_>, user: &User) -> Result<()> {
     ensure!(output(user, &lease).await?.starts_with("it answers\n"), "its output is there");
     files(user, &name).await?;
     let closed = user.json(&["lease", "close", &name]).await?;
-    assert_eq!(closed["bill"]["ended_because"], "user", "{closed}");
+    assert_eq!(closed["bill"]["ended_because"], "closed by its user", "{closed}");
     bill(user, &lease).await.map(drop)
 }
 
@@ -85,7 +85,7 @@ pub async fn kept(chain: &Chain, host: &Host<'_>, user: &User) -> Result<()> {
 async fn files(user: &User, lease: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let here = |name: &str| folder.path().join(name).display().to_string();
-    let bytes: Vec<u8> = (0..100_000u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
     std::fs::write(here("in"), &bytes)?;
     user.json(&["lease", "cp", &here("in"), &format!("{lease}:data.bin")]).await?;
     let counted = user.text(&["lease", "exec", lease, "--", "sh", "-c", "wc -c < data.bin"]).await?;
@@ -162,7 +162,10 @@ pub async fn read_by_a_program(user: &User, container: &Address) -> Result<()> {
     lines.sort_unstable();
     assert_eq!(lines, ["err", "out"]);
     let document: Value = serde_json::from_str(&stderr).with_context(|| format!("no JSON: {stderr}"))?;
-    assert_eq!((&document["bill"]["ended_because"], &document["bill"]["adds_up"]), (&"user".into(), &true.into()));
+    assert_eq!(
+        (&document["bill"]["ended_because"], &document["bill"]["adds_up"]),
+        (&"closed by its user".into(), &true.into())
+    );
     let lease = document["bill"]["lease"].as_str().context("no lease")?.parse()?;
     bill(user, &lease).await.map(drop)
 }
