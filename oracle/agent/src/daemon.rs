@@ -156,10 +156,12 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
     let threads = parts.threads;
     let limits = if parts.probe.hardware_class() == "cpu" { Limits::CPU } else { Limits::default() };
     let limits = Limits { host_memory: parts.proof_memory, ..limits };
-    let health: Health = parts.state.read(FAULTS)?;
-    let mut fitness = Fitness::new(parts.policy, health.faults);
+    let Health { faults, closed } = parts.state.read(FAULTS)?;
+    let mut fitness = Fitness::new(parts.policy, faults);
     if parts.clear_faults {
         fitness.clear();
+        // At once: an end right after the start must not bring them back.
+        parts.state.write(FAULTS, &Health { faults: fitness.record(), closed })?;
     }
     let agent = Arc::new(Agent {
         prover: Prover::new(parts.container, parts.devices, limits, threads, parts.state.clone(), service.metrics.clone())?,
@@ -179,7 +181,7 @@ pub async fn run(parts: Parts, listener: TcpListener, service: Service<Metrics>)
         act: parts.act,
         state: parts.state,
         fitness: fitness.into(),
-        closed: health.closed.into(),
+        closed: closed.into(),
         recording: tokio::sync::Mutex::default(),
         look: Arc::new(Notify::new()),
         recheck: Notify::new(),

@@ -55,12 +55,14 @@ pub(crate) async fn splice(
         }
     };
     tokio::select! {
+        // What has come is passed on before anybody is called idle: this process may have been held up.
+        biased;
+        () = time::sleep(life) => Err(Cut::Old(life)),
         both = async { tokio::try_join!(one_way(near_read, far_write, rate, &progress), one_way(far_read, near_write, rate, &progress)) } => {
             both?;
             Ok(())
         }
         () = watch => Err(Cut::Idle(idle)),
-        () = time::sleep(life) => Err(Cut::Old(life)),
     }
 }
 

@@ -34,8 +34,10 @@ fn settings_that_cannot_work_end_with_64_and_name_the_option() {
 
 #[test]
 fn it_serves_until_a_signal() {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (public, hosts) = (free(), free());
+    // Both held until both are known, so that they differ.
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [public, hosts] = [0, 1].map(|i| held[i].local_addr().unwrap().to_string());
+    drop(held);
     let arguments = ["--name", "127.0.0.1", "--anyone", "--listen", &public, "--hosts", &hosts];
     let mut child = relay(&arguments).spawn().unwrap();
     let since = Instant::now();

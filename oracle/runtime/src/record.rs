@@ -3,11 +3,11 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use tempfile::NamedTempFile;
 
 /// Reads a file of the folder; `None` when it is not there.
 pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
@@ -20,10 +20,10 @@ pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result
 
 /// Writes a file of the folder, whole or not at all, and lasting.
 pub(crate) fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
-    let fresh = folder.join(format!("{name}.new"));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    // A name of its own, of mode 0600: two who write at once do not meet.
+    let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(&fresh, folder.join(name))?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name))?;
     File::open(folder)?.sync_all()
 }

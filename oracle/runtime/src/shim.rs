@@ -44,6 +44,8 @@ pub(crate) const STOP: &str = "stop.json";
 /// The workload's own folder.
 pub(crate) const HOME: &str = "home";
 
+/// Longest that the lock is held by who only looks whether somebody holds it.
+const LOOKS: Duration = Duration::from_secs(1);
 /// How often the supervisor looks around.
 const TICK: Duration = Duration::from_millis(50);
 /// How often it looks at memory and processes; longer where that takes long.
@@ -126,8 +128,14 @@ pub fn main() -> u8 {
 
 fn supervise(folder: &Path) -> io::Result<()> {
     let mut lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
-    // Another one is there already.
-    lock.try_lock()?;
+    // Held longer: another one is there already. For a moment: somebody looks whether one is.
+    let since = Instant::now();
+    while let Err(error) = lock.try_lock() {
+        if since.elapsed() >= LOOKS {
+            return Err(error.into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
     lock.set_len(0)?;
     write!(lock, "{}", getpid().as_raw_nonzero())?;
     let spec: Spec = read(folder, SPEC)?.ok_or(io::ErrorKind::NotFound)?;

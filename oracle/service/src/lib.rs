@@ -50,8 +50,8 @@ pub const EXIT_SETTINGS: u8 = 64;
 /// Exit status of anything else that went wrong.
 pub const EXIT_FAILED: u8 = 1;
 
-/// What a blocking call gets beyond the grace period.
-const AFTER_GRACE: Duration = Duration::from_millis(500);
+/// What a blocking call gets beyond the grace period, and what is cut off to be named.
+const AFTER_GRACE: Duration = Duration::from_secs(3);
 
 /// What ends a daemon before it is told to stop.
 #[derive(Debug)]

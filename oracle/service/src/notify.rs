@@ -19,6 +19,8 @@ use crate::health::{Health, START};
 
 /// How often the daemon's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Longest wait for a manager that is busy when this process stops.
+const STOPPING: Duration = Duration::from_millis(250);
 
 /// The way to the service manager.
 pub(crate) struct Manager {
@@ -57,13 +59,14 @@ impl Manager {
         let mut ready = false;
         loop {
             let topics = health.topics();
+            // What a busy manager did not take is told again: without READY it takes the start for failed.
             if !ready && !topics.contains_key(START) {
-                ready = true;
-                self.send("READY=1");
+                ready = self.send("READY=1");
             }
             let reasons = health.reasons().join("; ");
-            if told.as_ref() != Some(&reasons) {
-                self.send(&format!("STATUS={}", if reasons.is_empty() { "working" } else { &reasons }));
+            if told.as_ref() != Some(&reasons)
+                && self.send(&format!("STATUS={}", if reasons.is_empty() { "working" } else { &reasons }))
+            {
                 told = Some(reasons);
             }
             if self.beat.is_some() && health.hanging().is_empty() {
@@ -73,14 +76,21 @@ impl Manager {
         }
     }
 
+    /// Tells of stopping, which is told once: a busy manager is waited for, a moment.
     pub(crate) fn stopping(&self) {
+        let patient = self.socket.set_nonblocking(false).and_then(|()| self.socket.set_write_timeout(Some(STOPPING)));
+        if let Err(error) = patient {
+            tracing::debug!(%error, "the service manager will not be waited for");
+        }
         self.send("STOPPING=1");
     }
 
-    fn send(&self, state: &str) {
-        // One line each; a manager that does not listen is its own trouble.
-        if let Err(error) = self.socket.send(state.replace('\n', " ").as_bytes()) {
+    /// One line each; says whether it was taken. A manager that does not listen is its own trouble.
+    fn send(&self, state: &str) -> bool {
+        let sent = self.socket.send(state.replace('\n', " ").as_bytes());
+        if let Err(error) = &sent {
             tracing::debug!(%error, "the service manager was not told");
         }
+        sent.is_ok()
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// How long a daemon gets to end by itself.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 /// Lines of its log that a failure shows.
 const LOG_LINES: usize = 30;
 
@@ -140,7 +140,7 @@ impl Daemon {
         child.kill().await.with_context(|| format!("cannot kill {}", self.name))
     }
 
-    /// Asks it to end and waits; one that does not within ten seconds is killed. Nothing happens when it does not run.
+    /// Asks it to end and waits; one that does not within half a minute is killed. Nothing happens when it does not run.
     ///
     /// # Errors
     /// It had to be killed, or did not end with status 0.

@@ -8,15 +8,15 @@ use datagalax::{
     report::Vote,
     state::{Block, Epoch, Lane, Network, Row},
 };
-use datagalax_client::clock::read_clock;
+use datagalax_client::{addresses, clock::read_clock};
 use tokio::time::sleep;
 
 use crate::{Books, Deployment};
 
 /// Pause between two looks at the chain.
 const LOOK: Duration = Duration::from_millis(400);
-/// Epochs after which a run that credited nothing gives up: twice what it takes when all goes well.
-const PATIENCE: u32 = 10;
+/// Epochs after which a run that credited nothing gives up: more than twice what it takes when all goes well.
+const PATIENCE: u32 = 14;
 /// Reads in a row that may fail before the run gives up: a slow answer is no end, a dead node is.
 const READS: u32 = 10;
 
@@ -99,6 +99,8 @@ pub struct SeatVote {
 pub struct Credited {
     /// Epoch the container was registered in.
     pub registered: u32,
+    /// Epochs from the registration's on that had committees: on a busy machine one may not be drawn in time, and is void for all.
+    pub drawn: Vec<u32>,
     /// First epoch it was checked in and found good.
     pub checked: u32,
     /// First epoch that earned.
@@ -115,6 +117,13 @@ pub struct Credited {
     pub row: Row,
     /// Block and row of the container.
     pub place: (u32, u8),
+}
+
+impl Credited {
+    /// The first epoch with committees that is not before this one.
+    pub fn drawn_from(&self, first: u32) -> Option<u32> {
+        self.drawn.iter().copied().find(|number| *number >= first)
+    }
 }
 
 /// Follows the container until an epoch is credited.
@@ -159,9 +168,15 @@ pub async fn until_credited(deployment: &mut Deployment, observer: &mut dyn Obse
             }
             if view.row.accrued > 0 {
                 let epoch = deployment.reader.epoch(tallied).await?;
+                let mut drawn = Vec::new();
+                for number in registered..=tallied {
+                    let epoch = deployment.reader.find::<Epoch>(&addresses::epoch(number)).await?;
+                    drawn.extend(epoch.filter(|epoch| epoch.status == Epoch::DRAWN).map(|epoch| epoch.number));
+                }
                 let availability = view.row.history[(tallied % HISTORY) as usize] & !datagalax::constants::BREACHED;
                 return Ok(Credited {
                     registered,
+                    drawn,
                     checked: checked.unwrap_or(registered),
                     live_from: view.row.live_from,
                     availability,

@@ -2,7 +2,9 @@
 
 use std::{
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::SystemTime,
 };
 
@@ -70,6 +72,8 @@ pub struct Fronts {
 const FEWEST_CHECKERS: u32 = 3;
 /// More than these on one machine measure each other's load.
 const MOST_CHECKERS: u32 = 16;
+/// Where free ports are looked for.
+const PORTS: Range<u32> = 30_100..32_500;
 /// Most containers on one machine.
 const MOST_HOSTS: u32 = 4;
 
@@ -110,9 +114,9 @@ impl Settings {
     /// The system has no free ports in a row.
     pub fn on_free_ports(mut self) -> Result<Self> {
         let (rpc_port, held) = free_ports(2)?;
-        (self.agent_port, _) = free_ports(self.hosts)?;
-        self.rpc_port = rpc_port;
-        drop(held);
+        let (agent_port, held_for_agents) = free_ports(self.hosts)?;
+        (self.rpc_port, self.agent_port) = (rpc_port, agent_port);
+        drop((held, held_for_agents));
         Ok(self)
     }
 
@@ -214,17 +218,22 @@ impl Settings {
 }
 
 /// So many free ports in a row, and what holds them until it is dropped.
+///
+/// Of those that the system hands to no connection, as an agent that was killed wants its own again after a while.
 fn free_ports(count: u32) -> Result<(u16, Vec<TcpListener>)> {
-    for _ in 0..100 {
-        let first = TcpListener::bind(("127.0.0.1", 0))?;
-        let port = first.local_addr()?.port();
-        let next = (1..count).map_while(|i| TcpListener::bind(("127.0.0.1", u16::try_from(u32::from(port) + i).ok()?)).ok());
-        let held: Vec<_> = std::iter::once(first).chain(next).collect();
+    /// Attempts of this process, each so far from the one before that they do not overlap.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1_000 {
+        let step = NEXT.fetch_add(MOST_HOSTS.max(2), Ordering::Relaxed);
+        let at = std::process::id().wrapping_mul(7).wrapping_add(step) % PORTS.len() as u32;
+        let first = PORTS.start + at;
+        let bind = |port: u32| TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok();
+        let held: Vec<_> = (first..first + count).map_while(bind).collect();
         if held.len() == count as usize {
-            return Ok((port, held));
+            return Ok((u16::try_from(first)?, held));
         }
     }
-    bail!("no {count} free ports in a row on 127.0.0.1")
+    bail!("no {count} free ports in a row on 127.0.0.1 from {} on", PORTS.start)
 }
 
 #[cfg(test)]

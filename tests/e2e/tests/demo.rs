@@ -1,7 +1,7 @@
 //! The demo's own loop as a test, alone and with daemons dying under it. One process at a time: the runs measure this
 //! machine, so they must not load each other.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use datagalax_e2e::{
     Books, Deployment, Settings, closing,
     deployment::Printed,
@@ -32,6 +32,13 @@ async fn start() -> Result<Deployment> {
     Deployment::start(settings, &Printed).await
 }
 
+/// The epoch in which the container was registered.
+async fn registered_in(deployment: &Deployment) -> Result<u32> {
+    let (network, container) =
+        tokio::try_join!(deployment.reader.network(), deployment.reader.container(&deployment.container))?;
+    network.epoch_at(container.registered_at).ok().context("registered before epoch 0")
+}
+
 /// Follows, claims, audits and stops; on failure the folder with the logs is kept.
 async fn to_the_end(
     mut deployment: Deployment,
@@ -57,29 +64,33 @@ async fn to_the_end(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_is_measured_paid_and_claims_and_a_killed_checker_costs_its_vote_only() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
+    let deployment = start().await?;
+    let first = registered_in(&deployment).await? + 1;
     let (mut died_in, mut restarted) = (None, false);
     let script = |view: &View| {
         let epoch = view.epoch?;
         // Dies with every commitment of the container's first epoch in, and stays away for its reveal.
-        if died_in.is_none() && view.seats(epoch).is_some_and(|(committed, _, seats)| committed == usize::from(seats)) {
+        let all_committed =
+            |e: &u32| *e >= first && view.seats(*e).is_some_and(|(committed, _, seats)| committed == usize::from(seats));
+        if died_in.is_none()
+            && let Some(epoch) = [epoch.saturating_sub(1), epoch].into_iter().find(all_committed)
+        {
             died_in = Some(epoch);
             return Some(Fault::KillChecker(0));
         }
-        if !restarted && died_in.is_some_and(|e| view.is_tallied(e)) {
+        if !restarted && died_in.is_some_and(|e| view.is_tallied(e) || epoch > e + 1) {
             restarted = true;
             return Some(Fault::RestartChecker(0));
         }
         None
     };
-    let (credited, books, claim) = to_the_end(start().await?, script).await?;
+    let (credited, books, claim) = to_the_end(deployment, script).await?;
     assert!(restarted, "the tally of the epoch it died in went on without it");
-    assert_eq!(
-        credited.checked,
-        credited.registered + 1,
-        "two of three votes were enough in the first epoch it was there for"
-    );
+    assert_eq!(died_in, credited.drawn_from(first));
+    assert_eq!(Some(credited.checked), died_in, "two of three votes were enough in the first epoch it was there for");
     assert_eq!(credited.live_from, credited.checked + 2);
-    assert_eq!(credited.epoch.number, credited.live_from, "the first live epoch is credited");
+    let live = credited.drawn_from(credited.live_from);
+    assert_eq!(Some(credited.epoch.number), live, "the first live epoch is credited");
     assert_eq!(credited.votes.iter().filter(|v| v.vote.is_some()).count(), 3, "restarted, it votes again");
     assert!(claim.after > claim.before);
     // Nothing but the claim was claimed: checkers leave their pay where it is.
@@ -95,23 +106,29 @@ async fn a_machine_is_measured_paid_and_claims_and_a_killed_checker_costs_its_vo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_host_and_a_lost_keeper_cost_epochs_only() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let mut registered = None;
+    let deployment = start().await?;
+    let first = registered_in(&deployment).await? + 1;
+    let mut lost_in = first;
     let mut faults = [Fault::KillAgent, Fault::RestartAgent, Fault::KillKeeper, Fault::RestartKeeper].into_iter().peekable();
+    // By the clock, and also when its instant passed unseen.
     let script = |view: &View| {
         let epoch = view.epoch?;
-        let first = *registered.get_or_insert(epoch) + 1;
-        let all_committed = view.seats(epoch).is_some_and(|(committed, _, seats)| committed == usize::from(seats));
         let due = match faults.peek()? {
-            Fault::KillAgent => epoch == first && view.left <= i64::from(EPOCH) * 3 / 4,
-            Fault::RestartAgent => epoch == first && all_committed,
-            Fault::KillKeeper => epoch == first + 1 && all_committed,
+            Fault::KillAgent => {
+                lost_in = epoch;
+                epoch >= first
+            }
+            // Measuring is over.
+            Fault::RestartAgent => epoch > lost_in || (epoch == lost_in && view.left <= i64::from(EPOCH) / 7),
+            Fault::KillKeeper => epoch > lost_in + 1 || (epoch == lost_in + 1 && view.left <= i64::from(EPOCH) / 6),
             // Past the first quarter: the epoch can no longer be drawn.
-            _ => epoch == first + 2 && view.left <= i64::from(EPOCH) / 2,
+            _ => epoch > lost_in + 2 || (epoch == lost_in + 2 && view.left <= i64::from(EPOCH) / 2),
         };
         if due { faults.next() } else { None }
     };
-    let (credited, ..) = to_the_end(start().await?, script).await?;
-    assert_eq!(credited.checked, credited.registered + 2, "the epoch without its agent did not count as good");
+    let (credited, ..) = to_the_end(deployment, script).await?;
+    let good = credited.drawn_from(lost_in + 1);
+    assert_eq!(Some(credited.checked), good, "the epoch without its agent did not count as good");
     assert_eq!(credited.live_from, credited.checked + 2);
     assert!(credited.epoch.number >= credited.live_from);
     Ok(())

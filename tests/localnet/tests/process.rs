@@ -11,10 +11,12 @@ use std::{
 use serde_json::json;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
-use support::{ASSOCIATED_TOKEN, Localnet, START, TOKEN, file, free_port, is_free, refused, send_signal, wait_for};
+use support::{
+    ASSOCIATED_TOKEN, Localnet, START, TOKEN, file, free_port, is_free, lines_of, refused, send_signal, wait_for,
+};
 
-/// The most a stop may take, in any state.
-const STOP: Duration = Duration::from_secs(5);
+/// The most a stop may take, in any state, on a loaded machine.
+const STOP: Duration = Duration::from_secs(20);
 
 #[test]
 fn signals_stop_it_cleanly_and_free_its_ports() {
@@ -53,14 +55,17 @@ fn the_ready_line_says_where_it_is() {
 fn without_json_it_prints_text_for_people() {
     let port = free_port();
     let mut child = support::command().args(["--port", &port.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
-    wait_for("the ports are taken", START, || (!is_free(port + 1)).then_some(()));
-    std::thread::sleep(Duration::from_secs(3));
+    let lines = lines_of(child.stdout.take().unwrap());
+    let mut text = String::new();
+    // The last line says how to stop it.
+    while !text.contains("Ctrl-C") {
+        let line = lines.recv_timeout(START).unwrap_or_else(|e| panic!("\"Ctrl-C\" is not in {text:?} ({e})"));
+        text += &format!("{line}\n");
+    }
     send_signal("INT", child.id());
-    let output = wait_for("it ends", STOP, || child.try_wait().unwrap())
-        .success()
-        .then(|| std::io::read_to_string(child.stdout.take().unwrap()).unwrap());
-    let text = output.expect("it ends with status 0");
-    for part in [format!("http://127.0.0.1:{port}"), format!("ws://127.0.0.1:{}", port + 1), "Ctrl-C".into()] {
+    let status = wait_for("it ends", STOP, || child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    for part in [format!("http://127.0.0.1:{port}"), format!("ws://127.0.0.1:{}", port + 1)] {
         assert!(text.contains(&part), "{part:?} is not in {text:?}");
     }
 }
@@ -156,9 +161,10 @@ fn bad_arguments_are_a_usage_error() {
 fn a_killed_parent_takes_it_along() {
     let port = free_port();
     let binary = env!("CARGO_BIN_EXE_datagalax-localnet");
-    let script = format!("{binary} --port {port} --json --exit-with-parent $$ >&2 & wait");
-    let mut shell = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("the network listens", START, || (!is_free(port) && !is_free(port + 1)).then_some(()));
+    let script = format!("{binary} --port {port} --json --exit-with-parent $$ & wait");
+    let mut shell = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let ready = lines_of(shell.stdout.take().unwrap()).recv_timeout(START).expect("the network starts");
+    assert!(ready.contains(&format!("http://127.0.0.1:{port}")), "{ready}");
     shell.kill().unwrap();
     shell.wait().unwrap();
     wait_for("the network ends with its parent", STOP, || (is_free(port) && is_free(port + 1)).then_some(()));
@@ -173,7 +179,8 @@ fn a_parent_that_is_gone_already_is_noticed() {
 #[test]
 fn somebody_who_stops_it_over_rpc_is_told_on() {
     let mut net = Localnet::start(&[]);
-    net.call("exit", json!([]));
+    // The answer may be lost while the server closes; that it ends is what counts.
+    let _ = net.try_call("exit", json!([]));
     let status = wait_for("it ends", STOP, || net.ended());
     assert_eq!(status.code(), Some(1));
 }

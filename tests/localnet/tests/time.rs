@@ -13,60 +13,95 @@ use solana_commitment_config::CommitmentConfig;
 use solana_hash::Hash;
 use solana_signer::Signer;
 use solana_system_interface::instruction::transfer;
-use support::{Localnet, SOL, encoded, sysvars, wait_for};
+use support::{Clock, Localnet, SOL, encoded, sysvars, wait_for};
 
 /// How long the clocks are compared.
 const WATCHED: Duration = Duration::from_secs(12);
 
-/// How far the chain's clock may be from this machine's, in seconds.
+/// How far the chain's clock may be from this machine's, in seconds, at most looks.
 const CLOCK_TOLERANCE: f64 = 2.0;
 
-/// How far the mean slot may be from the one asked for.
-const SLOT_TOLERANCE: f64 = 0.2;
+/// How far at any single look, in seconds: a loaded machine may make no block for a while, and the Clock stands meanwhile.
+const CLOCK_WORST: f64 = 5.0;
+
+/// The least the mean slot may take of the time asked for: no load makes slots quicker.
+const FASTEST: f64 = 0.8;
+
+/// The most the mean slot may take of the time asked for.
+const SLOWEST: f64 = 1.2;
+
+/// The same for quick slots: a slot that comes too late is left out, and on a slow machine that may be most of them.
+const SLOWEST_QUICK: f64 = 4.0;
 
 fn wall() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-fn clock_follows_wall_at(slot_time_ms: u64) {
+/// The chain's Clock, as it was at some moment between two of the wall's.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    clock: Clock,
+    before: f64,
+    after: f64,
+}
+
+fn look(net: &Localnet) -> Look {
+    let before = wall();
+    let (clock, _) = sysvars(net);
+    Look { clock, before, after: wall() }
+}
+
+/// How far a value is outside of a range, 0 inside it.
+fn outside(value: f64, least: f64, most: f64) -> f64 {
+    value - value.clamp(least, most)
+}
+
+fn clock_follows_wall_at(slot_time_ms: u64, slowest: f64) {
     let net = Localnet::start(&["--slot-time-ms", &slot_time_ms.to_string()]);
+    let first = look(&net);
     let start = Instant::now();
-    let (first, _) = sysvars(&net);
     let mut last = first;
-    let mut farthest: f64 = 0.0;
+    let mut offs = Vec::new();
     while start.elapsed() < WATCHED {
         sleep(Duration::from_millis(250));
-        let (now, _) = sysvars(&net);
+        let now = look(&net);
         // The chain cuts its time to whole seconds: half a second late on average.
-        let off = now.unix_timestamp as f64 + 0.5 - wall();
-        farthest = if off.abs() > farthest.abs() { off } else { farthest };
+        offs.push(outside(now.clock.unix_timestamp as f64 + 0.5, now.before, now.after));
         assert!(
-            now.unix_timestamp >= last.unix_timestamp && now.slot >= last.slot,
+            now.clock.unix_timestamp >= last.clock.unix_timestamp && now.clock.slot >= last.clock.slot,
             "time ran backwards: {last:?} then {now:?}"
         );
         last = now;
     }
-    let elapsed = start.elapsed();
-    let mean = elapsed.as_secs_f64() * 1_000.0 / (last.slot - first.slot) as f64;
-    let advanced = last.unix_timestamp - first.unix_timestamp;
+    offs.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    let (median, farthest) = (offs[offs.len() / 2], offs[offs.len() - 1]);
+    // What passed between the first and the last look, as far as it is known from outside.
+    let (least, most) = (last.before - first.after, last.after - first.before);
+    let advanced = last.clock.unix_timestamp - first.clock.unix_timestamp;
+    let slots = last.clock.slot - first.clock.slot;
+    let mean = |seconds: f64| seconds * 1_000.0 / slots as f64;
     println!(
-        "slot time {slot_time_ms} ms: mean {mean:.1} ms over {} slots; Clock advanced {advanced} s in {:.2} s, farthest {farthest:+.2} s from the wall",
-        last.slot - first.slot,
-        elapsed.as_secs_f64()
+        "slot time {slot_time_ms} ms: mean {:.1} to {:.1} ms over {slots} slots; Clock advanced {advanced} s in {least:.2} to {most:.2} s, median {median:+.2} s and farthest {farthest:+.2} s from the wall",
+        mean(least),
+        mean(most)
     );
-    assert!(farthest.abs() <= CLOCK_TOLERANCE, "the chain's clock was {farthest:+.2} s off");
-    assert!((advanced as f64 - elapsed.as_secs_f64()).abs() <= CLOCK_TOLERANCE);
-    assert!((mean / slot_time_ms as f64 - 1.0).abs() <= SLOT_TOLERANCE, "slots of {slot_time_ms} ms took {mean:.1} ms");
+    assert!(median.abs() <= CLOCK_TOLERANCE, "the chain's clock was {median:+.2} s off in the median");
+    assert!(farthest.abs() <= CLOCK_WORST, "the chain's clock was {farthest:+.2} s off");
+    // Of two single looks.
+    assert!(outside(advanced as f64, least, most).abs() <= CLOCK_WORST, "{advanced} s in {least:.2} to {most:.2} s");
+    let asked = slot_time_ms as f64;
+    assert!(mean(most) >= FASTEST * asked, "slots of {slot_time_ms} ms took only {:.1} ms", mean(most));
+    assert!(mean(least) <= slowest * asked, "slots of {slot_time_ms} ms took {:.1} ms", mean(least));
 }
 
 #[test]
 fn clock_follows_wall_and_slots_keep_their_time() {
-    clock_follows_wall_at(400);
+    clock_follows_wall_at(400, SLOWEST);
 }
 
 #[test]
 fn so_do_quick_slots() {
-    clock_follows_wall_at(50);
+    clock_follows_wall_at(50, SLOWEST_QUICK);
 }
 
 #[test]
@@ -109,7 +144,9 @@ fn a_block_has_the_time_that_its_clock_showed_and_keeps_it() {
     let payer = net.funded(SOL);
     let mut shown = std::collections::BTreeMap::new();
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
+    // Until enough were seen, however slow the machine is.
+    while start.elapsed() < Duration::from_secs(3) || shown.len() <= 10 {
+        assert!(start.elapsed() < Duration::from_secs(30), "only {} slots seen", shown.len());
         let (clock, _) = sysvars(&net);
         let new = shown.insert(clock.slot, clock.unix_timestamp).is_none();
         // Surfpool keeps blocks with transactions otherwise than empty ones.
@@ -117,7 +154,6 @@ fn a_block_has_the_time_that_its_clock_showed_and_keeps_it() {
             net.send(&[transfer(&payer.pubkey(), &payer.pubkey(), shown.len() as u64)], &[&payer]).unwrap();
         }
     }
-    assert!(shown.len() > 10, "only {} slots seen", shown.len());
     for (slot, time) in shown {
         assert_eq!(net.rpc.get_block_time(slot).unwrap(), time, "slot {slot}");
     }
@@ -127,7 +163,7 @@ fn a_block_has_the_time_that_its_clock_showed_and_keeps_it() {
 fn slot_hashes_keep_512() {
     let net = Localnet::start(&["--slot-time-ms", "20"]);
     let (start, _) = sysvars(&net);
-    let (_, entries) = wait_for("560 slots pass", Duration::from_secs(60), || {
+    let (_, entries) = wait_for("560 slots pass", Duration::from_secs(180), || {
         Some(sysvars(&net)).filter(|(c, _)| c.slot > start.slot + 560)
     });
     assert_eq!(entries.len(), 512);
@@ -139,12 +175,15 @@ fn blockhashes_progress_and_expire() {
     let net = Localnet::start(&["--slot-time-ms", "20"]);
     let payer = net.funded(SOL);
     let (old, last_valid) = net.rpc.get_latest_blockhash_with_commitment(CommitmentConfig::processed()).unwrap();
-    let height = net.rpc.get_block_height_with_commitment(CommitmentConfig::processed()).unwrap();
+    let height_now = || net.rpc.get_block_height_with_commitment(CommitmentConfig::processed()).unwrap();
+    let height = height_now();
     assert!(last_valid > height && last_valid <= height + 151, "valid until {last_valid} at height {height}");
     let valid = |hash: &Hash| net.rpc.is_blockhash_valid(hash, CommitmentConfig::processed()).unwrap();
     assert!(valid(&old));
     assert!(!valid(&Hash::new_from_array([7; 32])), "a hash nobody made is valid");
-    wait_for("another blockhash", Duration::from_secs(5), || (net.rpc.get_latest_blockhash().unwrap() != old).then_some(()));
+    wait_for("another blockhash", Duration::from_secs(30), || {
+        (net.rpc.get_latest_blockhash().unwrap() != old).then_some(())
+    });
     let stale = solana_transaction::Transaction::new_signed_with_payer(
         &[transfer(&payer.pubkey(), &payer.pubkey(), 1)],
         Some(&payer.pubkey()),
@@ -152,11 +191,21 @@ fn blockhashes_progress_and_expire() {
         old,
     );
 
-    let at_expiry = wait_for("the blockhash expires", Duration::from_secs(30), || {
-        (!valid(&old)).then(|| net.rpc.get_block_height_with_commitment(CommitmentConfig::processed()).unwrap())
+    // It expired between these two heights. Slots go by between two calls, so neither is the one it expired at.
+    let mut before = height;
+    let after = wait_for("the blockhash expires", Duration::from_secs(30), || {
+        let seen = height_now();
+        if valid(&old) {
+            before = seen;
+            return None;
+        }
+        Some(height_now())
     });
-    println!("valid until {last_valid} was announced; gone at height {at_expiry}");
-    assert!(at_expiry.abs_diff(last_valid) <= 5, "announced {last_valid}, gone at {at_expiry}");
+    println!("valid until {last_valid} was announced; still valid at height {before}, gone at {after}");
+    assert!(
+        before <= last_valid + 5 && last_valid <= after + 5,
+        "announced {last_valid}, still valid at {before}, gone at {after}"
+    );
     let refusal = net.rpc.send_transaction(&stale).unwrap_err().to_string();
     assert!(refusal.contains("Blockhash not found"), "{refusal}");
     // Also where no simulation comes first.

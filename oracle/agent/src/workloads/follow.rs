@@ -165,6 +165,8 @@ impl Workloads for Runner {
                     life.abort();
                     // An error is that it was ended, which is what is wanted.
                     life.await.ok();
+                    // What it was writing must not come back after the end, secrets and all.
+                    tenancy.written().await;
                     self.read_traffic(tenancy).await;
                 }
             }

@@ -97,7 +97,7 @@ pub(crate) struct Tenancy {
     pub life: Mutex<Option<JoinHandle<()>>>,
     /// Held while the workload is taken, and while the record is written.
     pub taking: tokio::sync::Mutex<()>,
-    writing: tokio::sync::Mutex<()>,
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(super) fn record_name(lease: &Pubkey) -> String {
@@ -135,7 +135,7 @@ impl Tenancy {
             changed: watch::Sender::new(()),
             life: Mutex::default(),
             taking: tokio::sync::Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
         }
     }
 
@@ -201,11 +201,20 @@ impl Tenancy {
         }
     }
 
+    /// Waits until nothing is being written.
+    pub(crate) async fn written(&self) {
+        drop(self.writing.lock().await);
+    }
+
     /// Puts the record on disk.
     pub(crate) async fn save(&self, state: &Arc<StateDir>) -> Result<(), StateError> {
-        let _turn = self.writing.lock().await;
+        let turn = self.writing.clone().lock_owned().await;
         let (record, state, name) = (self.facts().record.clone(), state.clone(), record_name(&self.lease));
-        let writing = task::spawn_blocking(move || state.write(&name, &record));
+        let writing = task::spawn_blocking(move || {
+            // Whoever waits for this may be gone; the next one writes, or removes, after it all the same.
+            let _turn = turn;
+            state.write(&name, &record)
+        });
         writing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 }

@@ -329,7 +329,7 @@ pub fn committee(epoch: u32, operators: Vec<Pubkey>, modulus: u64) -> Committee 
 }
 
 pub fn lease(user: Pubkey, phase: Phase) -> Lease {
-    let (address, start_by, end) = (Pubkey::new_from_array([7; 32]), now() + 60, now() + 3_600);
+    let (address, start_by, end) = (Pubkey::new_from_array([7; 32]), now() + 600, now() + 3_600);
     Lease { address, user, phase, start_by, started: 0, end, workload_hash: [0; 32] }
 }
 
@@ -423,7 +423,7 @@ pub async fn host(setup: Setup) -> Host {
 
 /// Waits until something holds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if holds() {
             return;
         }
@@ -436,7 +436,7 @@ pub async fn ready_host(setup: Setup) -> Host {
     let host = host(setup).await;
     let ready =
         || host.health.reasons().is_empty() && host.chain.looks.load(Ordering::SeqCst) > 0 || host.task.is_finished();
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if ready() {
             return host;
         }

@@ -84,10 +84,11 @@ async fn a_new_epochs_committee_is_found_and_the_old_one_forgotten() {
     assert_eq!(host.chain.looks.load(Ordering::SeqCst), looks + 1);
 
     // A stranger's flood makes the agent look at most once a second.
+    let began = std::time::Instant::now();
     for nonce in 0..50 {
         host.post(path::LIVENESS, sign(&LivenessRequest, nonce, &Keypair::new()).encode()).await;
     }
-    assert!(host.chain.looks.load(Ordering::SeqCst) <= looks + 3);
+    assert!(host.chain.looks.load(Ordering::SeqCst) <= looks + 3 + began.elapsed().as_secs() as u32);
     let (_, text) = host.refusal(path::LIVENESS, sign(&LivenessRequest, 77, &host.checker).encode()).await;
     assert!(text.contains("epoch 4, expected 5") || text.contains("as of a moment ago"), "{text}");
 }
@@ -185,12 +186,13 @@ async fn the_own_operator_is_answered_without_being_in_the_committee() {
 async fn a_flood_of_one_key_is_limited_and_others_are_not_hurt() {
     let host = ready_host(Setup::default()).await;
     let mut refused = 0;
-    for nonce in 0..60 {
+    for nonce in 0..=u8::MAX {
         let (status, text) = host.post(path::LIVENESS, sign(&LivenessRequest, nonce, &host.checker).encode()).await;
         if status == StatusCode::TOO_MANY_REQUESTS {
             let text = String::from_utf8(text).unwrap();
             assert!(text.contains("this key asks too fast: ask again in"), "{text}");
             refused += 1;
+            break;
         }
     }
     assert!(refused > 0);
@@ -200,12 +202,18 @@ async fn a_flood_of_one_key_is_limited_and_others_are_not_hurt() {
 #[tokio::test]
 async fn a_flood_of_strangers_of_one_address_is_limited_before_anything_is_read() {
     let host = ready_host(Setup::default()).await;
-    // Some at once, on connections of their own; as many as one address may open would have the rest closed.
-    let asked = futures_util::stream::iter((0..400).map(|_| host.post(path::LIVENESS, vec![0]))).buffer_unordered(16);
-    let answers: Vec<_> = asked.collect().await;
-    let limited = answers.iter().filter(|(status, _)| *status == StatusCode::TOO_MANY_REQUESTS).count();
-    let read = answers.iter().filter(|(status, _)| *status == StatusCode::BAD_REQUEST).count();
-    assert!(limited > 0 && read > 0, "{limited} {read}");
+    // Some at once, on connections of their own; as many as one address may open would have the rest closed. However slowly they
+    // are sent.
+    let asked = futures_util::stream::iter((0..20_000).map(|_| host.post(path::LIVENESS, vec![0]))).buffer_unordered(16);
+    let (mut asked, mut read) = (std::pin::pin!(asked), 0);
+    loop {
+        match asked.next().await.expect("it is limited in the end").0 {
+            StatusCode::BAD_REQUEST => read += 1,
+            StatusCode::TOO_MANY_REQUESTS => break,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(read > 0);
 }
 
 #[tokio::test]

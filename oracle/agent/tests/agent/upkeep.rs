@@ -38,7 +38,7 @@ async fn with_card(can_offer: bool, quiet: u64) -> (Host, Arc<Played>) {
 
 #[tokio::test]
 async fn an_xid_closes_the_container_before_the_next_tenant_and_quiet_opens_it_again() {
-    let (host, played) = with_card(true, 3).await;
+    let (host, played) = with_card(true, 6).await;
     played.play(with_xid(94, now()));
     let closed = format!("offer {} 0 false", host.url);
     until("the container to be closed", || host.chain.done() == [closed.clone()]).await;

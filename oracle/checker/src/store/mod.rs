@@ -168,9 +168,10 @@ impl Store {
         self.database.read(size).await
     }
 
-    /// Removes what is older than [`KEEP_SECONDS`] before `now` (the chain's clock), then the oldest epochs' evidence until the
-    /// database has at most `most` bytes in use, of which sightings take an eighth at most; never what belongs to a report that is still to be revealed, nor evidence of an
-    /// epoch that began less than `spare` seconds ago. Freed pages are used again, the file does not shrink.
+    /// Removes what is older than [`KEEP_SECONDS`] before `now` (the chain's clock), then the oldest sightings over their part of
+    /// `most` bytes, then the oldest epochs' evidence until the database has at most `most` bytes in use; never what belongs to a
+    /// report that is still to be revealed, nor evidence of an epoch that began less than `spare` seconds ago. Freed pages are used
+    /// again, the file does not shrink.
     ///
     /// # Errors
     /// The disk.

@@ -41,7 +41,7 @@ impl Sink for Kept {
 }
 
 fn measurer(concurrency: usize, policy: Policy) -> Arc<Measurer> {
-    patient(concurrency, policy, Duration::from_millis(1_000))
+    patient(concurrency, policy, Duration::from_secs(3))
 }
 
 fn patient(concurrency: usize, policy: Policy, timeout: Duration) -> Arc<Measurer> {
@@ -61,7 +61,7 @@ async fn measure_with(
     again: Option<Vec<Target>>,
     beacon: Beacon,
 ) -> (Vec<RowState>, Vec<Record>) {
-    measure_for(Duration::from_millis(4_500), measurer, targets, again, beacon).await
+    measure_for(Duration::from_millis(6_500), measurer, targets, again, beacon).await
 }
 
 async fn measure_for(
@@ -279,7 +279,7 @@ pub async fn what_an_earlier_run_measured_is_not_measured_again() {
     let progress = Progress::new(vec![target], vec![state]);
     let kept = Arc::new(Kept::default());
     let sink: Arc<dyn Sink> = kept.clone();
-    let (measurer, until) = (measurer(8, Policy::Private), Instant::now() + Duration::from_millis(2_500));
+    let (measurer, until) = (measurer(8, Policy::Private), Instant::now() + Duration::from_millis(4_500));
     let reread: Reread = Arc::new(|| async { None }.boxed());
     measurer.beacon(round, &progress, beacon(Some(Instant::now()), true), reread, &sink, until).await;
     measurer.probe(round, &progress, &sink, until).await;

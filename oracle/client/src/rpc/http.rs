@@ -542,8 +542,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_is_down_is_named_with_its_url() {
-        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let url = format!("http://{unused}");
+        // Bound and not listening: nobody else gets the port meanwhile.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
         let error = HttpRpc::new(&url, None).block_height().await.unwrap_err();
         assert!(matches!(&error, RpcError::Down { url: at, .. } if *at == url), "{error:?}");
         assert!(error.to_string().contains("refused"), "{error}");

@@ -14,6 +14,9 @@ use crate::{Progress, RuntimeError, workload::Invalid};
 
 /// Longest wait for the next word of a pull.
 const STALL: Duration = Duration::from_secs(300);
+/// How often, and after which pause, an image is looked for whose pull was ended.
+const LATE: u32 = 10;
+const LATE_PAUSE: Duration = Duration::from_millis(100);
 /// How much further a pull must be before that is told again.
 const STEP: u64 = 16 << 20;
 
@@ -88,7 +91,12 @@ impl Image {
             Some(present) => present,
             None => {
                 progress(format!("pulling {}", self.reference()));
-                self.pull(engine, most, progress).await?;
+                if let Err(error) = self.pull(engine, most, progress).await {
+                    if matches!(error, RuntimeError::Refused(_)) {
+                        self.remove_late(engine).await?;
+                    }
+                    return Err(error);
+                }
                 let pulled = self.find(engine).await?;
                 let pulled = pulled.ok_or_else(|| self.missing("what was pulled does not have that digest"))?;
                 Present { pulled: true, ..pulled }
@@ -146,6 +154,15 @@ impl Image {
                 progress(format!("pulling {}: {} of {} MB", self.reference(), here / 1_000_000, all / 1_000_000));
             }
         }
+    }
+
+    /// Removes what the engine may have been done with before it heard that nobody wants it.
+    async fn remove_late(&self, engine: &Engine) -> Result<(), RuntimeError> {
+        for _ in 0..LATE {
+            self.remove(engine).await?;
+            time::sleep(LATE_PAUSE).await;
+        }
+        self.remove(engine).await
     }
 
     /// Removes it, unless something uses it.

@@ -3,7 +3,11 @@
 use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use datagalax_client::{Address, Reader, clock::unix_now, rpc::HttpRpc};
+use datagalax_client::{
+    Address, Reader,
+    clock::{read_clock, unix_now},
+    rpc::HttpRpc,
+};
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use tokio::time::{sleep, timeout};
@@ -137,6 +141,8 @@ impl Deployment {
         )
         .await?;
 
+        // What comes now fits into what is left of this epoch, so that all are there when the next one begins.
+        half_an_epoch(&reader).await?;
         progress.step("Registering this machine as a container and starting its agent");
         let mut hosts = Vec::new();
         for (number, (hardware, machine_id)) in (0u32..).zip(hardware.iter().zip(&machine_ids)) {
@@ -224,6 +230,19 @@ impl Deployment {
         }
         ensure!(troubles.is_empty(), "{troubles}");
         Ok(())
+    }
+}
+
+/// Waits until at least half of the current epoch is left.
+async fn half_an_epoch(reader: &Reader) -> Result<()> {
+    loop {
+        let (network, now) = (reader.network().await?, read_clock(reader.rpc().as_ref()).await?.unix_timestamp);
+        let epoch = network.epoch_at(now).ok().context("epoch 0 has not begun")?;
+        let (start, end) = network.bounds(epoch);
+        if end - now >= (end - start) / 2 {
+            return Ok(());
+        }
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

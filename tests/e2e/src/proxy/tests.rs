@@ -153,7 +153,7 @@ async fn a_storm_injects_what_it_counts_and_fair_weather_nothing() {
         sockets.spawn(async move {
             let mut buffer = [0; 64];
             loop {
-                match timeout(Duration::from_millis(500), socket.read(&mut buffer)).await {
+                match timeout(Duration::from_secs(5), socket.read(&mut buffer)).await {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) => return Fault::SocketCut,
                     Err(_) => return Fault::SocketSilent,

@@ -45,6 +45,9 @@ const EPOCH: u32 = 20;
 /// Each part has users of its own.
 const USERS: u32 = 8;
 
+/// Epochs that a busy machine may miss in a row, of a lease that its user can call not served within 300 s.
+const MISSED: u32 = 4;
+
 /// A price that no number of seconds and percents divides: every rounding shows.
 const PRICE: u64 = 7 * ATH + 654_321;
 
@@ -334,21 +337,32 @@ async fn host_dies(chain: &Chain, host: &mut Host<'_>, user: &User, address: &Ad
     let started = chain.until_status(address, Lease::STARTED, "the other agent to start its lease").await?;
     let first = chain.grid.epoch_at(started.started).context("a lease before epoch 0")?;
     let (pid, _) = counts_on(user, address, 1).await?;
-    // A whole epoch is served, and half of the next.
-    chain.until_over(first + 1).await?;
-    sleep(Duration::from_secs(u64::from(EPOCH) / 2)).await;
+    // A whole epoch is served, and half of the next: its tally takes so long. One that a busy machine did not draw in time has none.
+    let (mut served, mut good) = (first, None);
+    while good.is_none() {
+        served += 1;
+        ensure!(served <= first + MISSED, "no epoch was drawn in time");
+        chain.until_over(served).await?;
+        good = host.recorder.verdicts(served, served).await?[&served];
+    }
+    ensure!(good >= Some(80), "the host served before it died: {good:?}");
     host.agent.kill().await?;
-    let (last, died) = (first + 4, chain.now().await?);
-    chain.until_over(last).await?;
+    let died = chain.now().await?;
+    let (mut last, mut dead) = (chain.epoch().await?, 0);
+    let died_in = last;
+    while dead < 2 {
+        last += 1;
+        ensure!(last <= died_in + 1 + MISSED, "no epoch was drawn in time");
+        chain.until_over(last).await?;
+        let verdict = host.recorder.verdicts(last, last).await?[&last];
+        ensure!(matches!(verdict, None | Some(0)), "nobody was there in epoch {last}: {verdict:?}");
+        dead += u32::from(verdict.is_some());
+    }
     ensure!(is_alive(pid), "nobody was there to end the workload");
     user.json(&["lease", "close", &address.to_string(), "--not-served"]).await?;
     host.agent.restart()?;
 
     let settled = settled(chain, host.recorder, address).await?;
-    let verdicts = host.recorder.verdicts(first + 1, last).await?;
-    let said: Vec<_> = verdicts.values().copied().collect();
-    ensure!(said[0].is_some_and(|percent| percent >= 80), "the host served before it died: {verdicts:?}");
-    assert_eq!(said[2..], [Some(0), Some(0)], "and not at all afterwards");
     // Two dead epochs went back, and what was never used.
     let price = |seconds: i64| i128::from(PRICE) * i128::from(seconds) / 3_600;
     let (paid, served) = (i128::from(settled.paid), died - settled.started);

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     str::FromStr,
     sync::{
         atomic::{AtomicU16, Ordering},
@@ -48,19 +48,22 @@ pub fn refused(arguments: &[&str]) -> (i32, String) {
     (status.code().unwrap_or_else(|| panic!("killed by a signal; stderr: {stderr}")), stderr)
 }
 
-/// Two neighbouring ports that were free a moment ago, below the range the system hands out, different for each call.
+/// Two neighbouring ports that were free a moment ago, below the range the system hands out, different for each call. The
+/// port before them is in no pair, so that a test may overlap its own pair without touching another's.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 12_000 + u16::try_from(std::process::id() % 9_000).unwrap() * 2;
+    // At most 31,497, which leaves more than 400 pairs below the system's range (from 32,768 on Linux).
+    let base = 12_000 + u16::try_from(std::process::id() % 6_500).unwrap() * 3;
     loop {
-        let port = base + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = base + 1 + 3 * NEXT.fetch_add(1, Ordering::Relaxed);
         if is_free(port) && is_free(port + 1) {
             return port;
         }
     }
 }
 
-/// Whether nobody listens on the port.
+/// Whether nobody listens on the port. Not for waiting until a network has started: the look itself binds the port, and
+/// the network may meet it.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
@@ -80,6 +83,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         assert!(start.elapsed() < limit, "{what}: not so after {limit:?}");
         sleep(Duration::from_millis(5));
     }
+}
+
+/// The lines that a child prints, as they come. They are read until its end, so that it is never held up.
+pub fn lines_of(stdout: ChildStdout) -> mpsc::Receiver<String> {
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+    lines
 }
 
 /// A running network; ends with the value.
@@ -104,9 +114,7 @@ impl Localnet {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (send, lines) = mpsc::channel();
-        let stdout = child.stdout.take().unwrap();
-        thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        let lines = lines_of(child.stdout.take().unwrap());
         let line = lines.recv_timeout(START).unwrap_or_else(|e| {
             let _ = child.kill();
             let mut stderr = String::new();

@@ -44,9 +44,9 @@ async fn a_token_opens_its_lease_until_it_expires_and_nothing_else() {
     let leased = leased(setup(running(Arc::new(Made::default()))), &image()).await;
     leased.status().await;
     let status = path::status(&leased.lease.address);
-    let (short, long) = (session(&leased, 1, 2).await, session(&leased, 2, 600).await);
+    let (short, long) = (session(&leased, 1, 5).await, session(&leased, 2, 600).await);
     assert_eq!(with(&leased, &status, Some(&short)).await, StatusCode::OK);
-    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(5_100)).await;
     assert_eq!(with(&leased, &status, Some(&short)).await, StatusCode::UNAUTHORIZED, "expired");
     assert_eq!(with(&leased, &status, Some(&long)).await, StatusCode::OK);
     let elsewhere = path::status(&solana_pubkey::Pubkey::new_unique());

@@ -73,7 +73,7 @@ async fn a_missing_image_is_a_rejection_and_the_last_words_of_the_log() {
 #[tokio::test]
 async fn a_lease_whose_workload_never_comes_is_rejected_before_it_is_missed() {
     let leased = leased(setup(running(Arc::new(Made::default()))), &image()).await;
-    leased.host.chain.change_lease(|lease| lease.start_by = now() + 5);
+    leased.host.chain.change_lease(|lease| lease.start_by = now() + 14);
     until("the lease to be rejected", || leased.host.chain.done() == ["reject 5"]).await;
 }
 

@@ -90,7 +90,7 @@ pub fn tenant(host: &Host, user: &Arc<Keypair>, lease: Pubkey) -> Tenant {
 
 /// Asks again while the host is not ready for it.
 pub async fn asking<T, F: Future<Output = Result<T, TenantError>>>(ask: impl Fn() -> F) -> Result<T, TenantError> {
-    for _ in 0..100 {
+    for _ in 0..600 {
         match ask().await {
             Err(error) if error.is_passing() => tokio::time::sleep(Duration::from_millis(100)).await,
             other => return other,
@@ -110,7 +110,7 @@ impl Leased {
 
     /// Asks for the status until it shows something.
     pub async fn shows<T>(&self, what: &str, shown: impl Fn(&Status) -> Option<T>) -> T {
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             if let Some(shown) = shown(&self.status().await) {
                 return shown;
             }

@@ -33,6 +33,10 @@ pub const CLUSTER: Cluster = Cluster { genesis_hash: [1; 32], program: Pubkey::n
 /// Slots a second of the made-up chain.
 const SLOTS: u64 = 5;
 const FIRST_SLOT: u64 = 1_000;
+/// How long an answer may take: on a busy machine a thread waits for its turn.
+pub const ANSWER: Duration = Duration::from_millis(2_500);
+/// Seconds before an epoch's end at which measuring ends.
+const COMMIT_LEAD: i64 = 3;
 
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
@@ -53,11 +57,7 @@ pub fn slot_hash(number: u64) -> Digest {
 pub fn ask() -> Ask {
     let size = WorkSize { rows: 64, inner: 64, columns: 32 };
     let workload = Workload { size, passes: 2, walkers: 16, steps: 8, devices: 1 };
-    let schedule = Schedule {
-        expected: Duration::from_millis(10),
-        allowance: Duration::from_millis(1_500),
-        deadline: Duration::from_millis(1_500),
-    };
+    let schedule = Schedule { expected: Duration::from_millis(10), allowance: ANSWER, deadline: ANSWER };
     Ask { workload, schedule, reference: 1_000 }
 }
 
@@ -98,15 +98,18 @@ pub struct FakeChain {
 }
 
 impl FakeChain {
-    /// An epoch of `length` seconds that begins now, measured until two seconds before its end; `seats` are block, seat and
-    /// checker. Reveals are taken for six seconds after its end.
+    /// An epoch of `length` seconds that begins with the clock's next second, measured until three seconds before its end; `seats`
+    /// are block, seat and checker. Reveals are taken for six seconds after its end.
     pub fn new(length: i64, targets: Vec<(u32, Target)>, seats: &[(u32, u8, u32)]) -> Arc<Self> {
         Self::revealed_within(6, length, targets, seats)
     }
 
     /// As [`Self::new`], with so many seconds for reveals.
     pub fn revealed_within(reveals: i64, length: i64, targets: Vec<(u32, Target)>, seats: &[(u32, u8, u32)]) -> Arc<Self> {
-        let start = now();
+        // What is left for the last beacon does not depend on when in a second the test starts.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let next = Duration::from_secs(since.as_secs() + 1);
+        let (start, begun) = (next.as_secs() as i64, std::time::Instant::now() + (next - since));
         let mut blocks: BTreeMap<u32, Vec<Target>> = BTreeMap::new();
         for (block, target) in targets {
             blocks.entry(block).or_default().push(target);
@@ -116,9 +119,9 @@ impl FakeChain {
         };
         Arc::new(Self {
             start,
-            begun: std::time::Instant::now(),
+            begun,
             end: start + length,
-            measure_until: start + length - 2,
+            measure_until: start + length - COMMIT_LEAD,
             reveal_until: start + length + reveals,
             targets: blocks,
             seats: Mutex::new(seats.iter().map(seat).collect()),
@@ -159,7 +162,7 @@ impl FakeChain {
             end: self.end,
             length: self.end - self.start,
             commit_lead: self.end - self.measure_until,
-            answer: Duration::from_millis(1_500),
+            answer: ANSWER,
             finality: Duration::from_millis(1_500),
         }
     }
@@ -171,13 +174,13 @@ impl FakeChain {
     }
 
     pub async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        for _ in 0..600 {
+        for _ in 0..1_200 {
             if condition(self) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        panic!("waited 18 s for {what}");
+        panic!("waited 36 s for {what}");
     }
 
     fn commit_one(&self, commit: &Commit) -> Result<(), ChainError> {
