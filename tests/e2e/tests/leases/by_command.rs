@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use datagalax::state::{Container, Lease};
 use datagalax_client::Address;
 use datagalax_e2e::{Books, command::CommandLine, leases::User, until::until};
@@ -121,6 +121,9 @@ fn ctrl_c(child: &Child) {
 /// The user's command dies between opening the lease and handing the workload over, while the agent is away; later only the user
 /// can hand it over, from what the command kept.
 pub async fn handed_over_late(chain: &Chain, host: &mut Host<'_>, user: &User, stranger: &User) -> Result<()> {
+    // It was away for whole epochs before: committees must find it good again.
+    let row = usize::from(chain.reader.container(&host.container).await?.row);
+    until("the container to be live", || async { Ok(chain.reader.block(0).await?.rows[row].is_live()) }).await?;
     host.agent.kill().await?;
     let container = host.container.to_string();
     let mut rent = user.start(&[
@@ -135,7 +138,16 @@ pub async fn handed_over_late(chain: &Chain, host: &mut Host<'_>, user: &User, s
         "-c",
         "echo late; sleep 600",
     ])?;
-    until("the lease to be open", || async { Ok(open_lease(chain, user).await?.is_some()) }).await?;
+    let opened = until("the lease to be open", || async { Ok(open_lease(chain, user).await?.is_some()) });
+    let mut said = rent.stderr.take().context("its errors are piped")?;
+    tokio::select! {
+        opened = opened => opened?,
+        ended = rent.wait() => {
+            let mut text = String::new();
+            said.read_to_string(&mut text).await?;
+            bail!("it ended before it opened a lease: {}: {text}", ended?);
+        }
+    }
     rent.kill().await?;
     let lease = open_lease(chain, user).await?.context("it has a lease")?;
     assert_eq!(user.lease(&lease).await?.status, Lease::OPEN, "nobody was there to start it");
