@@ -53,6 +53,8 @@ use crate::{
 
 /// How often a state on disk is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same of what comes within milliseconds.
+const SOON: Duration = Duration::from_millis(5);
 /// Longest wait for a supervisor to start its workload.
 const BEGIN: Duration = Duration::from_secs(20);
 /// What a supervisor gets beyond the grace period before it is killed itself.
@@ -76,7 +78,7 @@ struct Inner {
     shim: PathBuf,
     isolation: Isolation,
     /// Starting and stopping are one after the other, so that no two leases get one user.
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
     /// The lease that is being started: no supervisor is no loss then.
     starting: std::sync::Mutex<Option<Id>>,
 }
@@ -115,8 +117,7 @@ impl Processes {
                 }
             }
         }
-        let inner =
-            Inner { root, shim: shim.to_owned(), isolation, changing: Mutex::default(), starting: Default::default() };
+        let inner = Inner { root, shim: shim.to_owned(), isolation, changing: Arc::default(), starting: Default::default() };
         for id in inner.list()? {
             inner.status(&id)?;
         }
@@ -135,10 +136,11 @@ impl Processes {
 
     async fn start_one(&self, id: Id, workload: Workload) -> Result<(), RuntimeError> {
         accept(&workload)?;
-        let _turn = self.0.changing.lock().await;
-        let _starting = Starting::note(&self.0, &id);
+        let turn = self.0.changing.clone().lock_owned().await;
+        let held = (Starting::note(&self.0, &id), turn);
         let name = id.clone();
-        self.blocking(move |inner| inner.begin(&name, workload)).await?;
+        // A start that is given up goes on to the end of this step: who stops the lease then finds its supervisor.
+        let _held = self.blocking(move |inner| inner.begin(&name, workload).map(|()| held)).await?;
         let until = Instant::now() + BEGIN;
         loop {
             let name = id.clone();
@@ -158,7 +160,7 @@ impl Processes {
     }
 
     async fn stop_one(&self, id: Id, grace: Duration) -> Result<(), RuntimeError> {
-        let _turn = self.0.changing.lock().await;
+        let turn = self.0.changing.clone().lock_owned().await;
         let name = id.clone();
         if !self.blocking(move |inner| inner.ask_to_stop(&name, grace)).await? {
             return Ok(());
@@ -176,7 +178,11 @@ impl Processes {
             }
             time::sleep(LOOK).await;
         }
-        self.blocking(move |inner| inner.remove(&id)).await
+        self.blocking(move |inner| {
+            let _turn = turn;
+            inner.remove(&id)
+        })
+        .await
     }
 
     async fn exec_one(&self, id: Id, command: Vec<String>) -> Result<Exec, RuntimeError> {
@@ -226,16 +232,16 @@ fn accept(workload: &Workload) -> Result<(), RuntimeError> {
 }
 
 /// Notes which lease is being started for as long as it lives.
-struct Starting<'a>(&'a Inner);
+struct Starting(Arc<Inner>);
 
-impl<'a> Starting<'a> {
-    fn note(inner: &'a Inner, id: &Id) -> Self {
+impl Starting {
+    fn note(inner: &Arc<Inner>, id: &Id) -> Self {
         *inner.starting.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
-        Self(inner)
+        Self(inner.clone())
     }
 }
 
-impl Drop for Starting<'_> {
+impl Drop for Starting {
     fn drop(&mut self) {
         *self.0.starting.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -341,7 +347,7 @@ impl Inner {
         .map_err(making)
     }
 
-    /// Starts the supervisor, unless there is one.
+    /// Starts the supervisor, unless there is one; on return it can be found, or has ended.
     fn begin(&self, id: &Id, workload: Workload) -> Result<(), RuntimeError> {
         let folder = self.folder(id);
         if folder.join(shim::SPEC).exists() {
@@ -372,9 +378,27 @@ impl Inner {
         let mut supervisor = std::process::Command::new(&self.shim);
         supervisor.arg(&folder).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let mut supervisor = supervisor.spawn().map_err(failed("start the supervisor"))?;
+        let came = self.comes(id, &mut supervisor);
+        if !matches!(came, Ok(true)) {
+            // Nobody could stop it if it came later.
+            supervisor.kill().map_err(failed("kill the supervisor"))?;
+        }
         // It outlives this process or is waited for here, so that it is no zombie.
         std::thread::spawn(move || supervisor.wait());
-        Ok(())
+        if came? { Ok(()) } else { Err(RuntimeError::NotStarted("its supervisor does not come up".into())) }
+    }
+
+    /// Waits until a supervisor holds its lock, or has ended; false when it does neither.
+    fn comes(&self, id: &Id, supervisor: &mut std::process::Child) -> Result<bool, RuntimeError> {
+        let until = Instant::now() + BEGIN;
+        while Instant::now() < until {
+            let ended = supervisor.try_wait().map_err(failed("look at the supervisor"))?.is_some();
+            if ended || self.supervised(id)? {
+                return Ok(true);
+            }
+            std::thread::sleep(SOON);
+        }
+        Ok(false)
     }
 
     /// Asks the supervisor for the end; false when nothing of the lease is here.

@@ -139,6 +139,22 @@ async fn it_has_a_folder_and_a_user_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_given_up_leaves_nothing_behind_its_stop() {
+    let place = place().await;
+    let workload = suite::workload("sleep 600");
+    for milliseconds in (0..40).step_by(2) {
+        place.runtime.prepare(&place.id, &workload, &|_| {}).await.unwrap();
+        let starting = place.runtime.start(&place.id, &workload);
+        tokio::time::timeout(Duration::from_millis(milliseconds), starting).await.ok();
+        place.stop().await;
+    }
+    // Nor comes a supervisor late.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(place.stage.processes(&place.id).await, 0);
+    place.stop().await;
+}
+
+#[tokio::test]
 async fn without_its_supervisor_a_workload_is_lost_and_ended() {
     let place = place().await;
     let script = "sleep 600 & echo run; ls; echo x > file; echo there; sleep 600";
