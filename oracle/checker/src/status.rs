@@ -1,6 +1,10 @@
 //! What was measured of a block as JSON, for people and scripts.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use datagalax_protocol::evidence::Outcome;
 use serde_json::{Value, json};
@@ -66,11 +70,13 @@ fn describe_row(Line { row: RowKnown { target, state, inspection, .. }, measured
     })
 }
 
-/// Replaces the file at once, so that a reader sees a whole one.
+/// Replaces the file at once, so that a reader sees a whole one; one after the other, as all blocks of an epoch end at one instant.
 ///
 /// # Errors
 /// The disk.
 pub fn write(path: &Path, value: &Value) -> io::Result<()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let partial = path.with_extension("partial");
     fs::write(&partial, format!("{value:#}\n"))?;
     fs::rename(&partial, path)

@@ -126,6 +126,16 @@ impl Credited {
     }
 }
 
+/// The epoch in which the container was registered.
+///
+/// # Errors
+/// The chain cannot be read.
+pub async fn registered_in(deployment: &Deployment) -> Result<u32> {
+    let (network, container) =
+        tokio::try_join!(deployment.reader.network(), deployment.reader.container(&deployment.container))?;
+    network.epoch_at(container.registered_at).ok().context("registered before epoch 0")
+}
+
 /// Follows the container until an epoch is credited.
 ///
 /// # Errors
@@ -133,10 +143,7 @@ impl Credited {
 pub async fn until_credited(deployment: &mut Deployment, observer: &mut dyn Observer) -> Result<Credited> {
     let container = deployment.reader.container(&deployment.container).await?;
     let place = (container.block, container.row);
-    let registered = {
-        let network = deployment.reader.network().await?;
-        network.epoch_at(container.registered_at).ok().context("registered before epoch 0")?
-    };
+    let registered = registered_in(deployment).await?;
     observer.happened(format!("Registered in epoch {registered}: block {}, row {}", place.0, place.1));
     let (mut seen, mut checked, mut failures) = (None, None, 0);
     loop {

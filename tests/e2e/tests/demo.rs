@@ -1,7 +1,7 @@
 //! The demo's own loop as a test, alone and with daemons dying under it. One process at a time: the runs measure this
 //! machine, so they must not load each other.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use datagalax_e2e::{
     Books, Deployment, Settings, closing,
     deployment::Printed,
@@ -32,13 +32,6 @@ async fn start() -> Result<Deployment> {
     Deployment::start(settings, &Printed).await
 }
 
-/// The epoch in which the container was registered.
-async fn registered_in(deployment: &Deployment) -> Result<u32> {
-    let (network, container) =
-        tokio::try_join!(deployment.reader.network(), deployment.reader.container(&deployment.container))?;
-    network.epoch_at(container.registered_at).ok().context("registered before epoch 0")
-}
-
 /// Follows, claims, audits and stops; on failure the folder with the logs is kept.
 async fn to_the_end(
     mut deployment: Deployment,
@@ -65,7 +58,7 @@ async fn to_the_end(
 async fn a_machine_is_measured_paid_and_claims_and_a_killed_checker_costs_its_vote_only() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let deployment = start().await?;
-    let first = registered_in(&deployment).await? + 1;
+    let first = follow::registered_in(&deployment).await? + 1;
     let (mut died_in, mut restarted) = (None, false);
     let script = |view: &View| {
         let epoch = view.epoch?;
@@ -107,7 +100,7 @@ async fn a_machine_is_measured_paid_and_claims_and_a_killed_checker_costs_its_vo
 async fn a_lost_host_and_a_lost_keeper_cost_epochs_only() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let deployment = start().await?;
-    let first = registered_in(&deployment).await? + 1;
+    let first = follow::registered_in(&deployment).await? + 1;
     let mut lost_in = first;
     let mut faults = [Fault::KillAgent, Fault::RestartAgent, Fault::KillKeeper, Fault::RestartKeeper].into_iter().peekable();
     // By the clock, and also when its instant passed unseen.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -280,7 +280,6 @@ impl Daemon {
                 .zip(&found)
                 .map(|((row, (_, measured)), found)| status::Line { row, measured, found })
                 .collect();
-            let _turn = self.status.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = status::write(path, &status::describe(place, &saved, &lines)) {
                 tracing::warn!(%error, path = %path.display(), "the status file cannot be written");
             }

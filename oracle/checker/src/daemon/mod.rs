@@ -73,8 +73,6 @@ struct Daemon {
     health: Health,
     metrics: Metrics,
     state: Mutex<State>,
-    /// The turn at the status file: all blocks of an epoch end at one instant.
-    status: Mutex<()>,
     /// Told when a beacon was found.
     news: watch::Sender<u64>,
 }
@@ -107,9 +105,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> anyhow::Result
     let open = reports.into_iter().map(|report| (key(&report), report)).collect();
     let state = Mutex::new(State { open, ..State::default() });
     let (recorder, news) = (Recorder::start(store.clone()), watch::Sender::new(0));
-    let status = Mutex::default();
-    let daemon =
-        Arc::new(Daemon { ids, cluster, chain, store, recorder, measurer, options, health, metrics, state, status, news });
+    let daemon = Arc::new(Daemon { ids, cluster, chain, store, recorder, measurer, options, health, metrics, state, news });
     tracing::info!(checkers = ?daemon.ids, carried_on = daemon.state().open.len(), "checker started");
     daemon.health.started();
     tokio::select! {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers what it hears on its port. The package comes with `cargo xtask setup`.
 const ECHO: &str = "echo it answers; while :; do /bin/busybox nc -l -p $PORT_ECHO -e /bin/busybox cat; done";
 /// The least time there is.
-const LENGTH: &str = "600s";
+pub const LENGTH: &str = "600s";
 
 /// A lease's bill as a program reads it, which must add up.
 pub async fn bill(user: &User, lease: &Address) -> Result<Value> {
@@ -35,9 +35,8 @@ pub async fn bill(user: &User, lease: &Address) -> Result<Value> {
 }
 
 /// The one lease of this user that is not over.
-pub async fn open_lease(chain: &Chain, user: &User) -> Result<Option<Address>> {
-    let all = chain.reader.list::<Lease>().await?;
-    let mine = all.into_iter().filter(|(_, lease)| lease.user == user.address());
+async fn open_lease(chain: &Chain, user: &User) -> Result<Option<Address>> {
+    let mine = chain.reader.leases_of(&user.address()).await?.into_iter();
     Ok(mine.filter(|(_, lease)| matches!(lease.status, Lease::OPEN | Lease::STARTED)).map(|(address, _)| address).next())
 }
 

@@ -15,14 +15,25 @@ use super::{Host, by_command};
 /// host runs plain processes again.
 pub async fn image_is_run(host: &mut Host<'_>, user: &User) -> Result<()> {
     let engine = engine::engine().await;
-    runs_by(host, "docker", &format!("unix://{}", engine.socket.display())).await?;
+    host.agent.set("--docker-host", &format!("unix://{}", engine.socket.display()))?;
+    runs_by(host, "docker").await?;
 
     let (container, secret) = (host.container.to_string(), tempfile::NamedTempFile::new()?);
     std::fs::write(secret.path(), "xyzzy\n")?;
     let secret = format!("WORD=@{}", secret.path().display());
     let script = "echo the word is $WORD; touch /outside 2>/dev/null || echo read-only; id -u; exit 4";
-    let arguments =
-        ["run", "--container", &container, "--for", "600s", "--yes", "--image", &engine.image, "--secret", &secret];
+    let arguments = [
+        "run",
+        "--container",
+        &container,
+        "--for",
+        by_command::LENGTH,
+        "--yes",
+        "--image",
+        &engine.image,
+        "--secret",
+        &secret,
+    ];
     let said = user.text(&[&arguments[..], &["--", "sh", "-c", script]].concat()).await?;
     let (stdout, stderr) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     println!("{stdout}\n{stderr}");
@@ -40,7 +51,7 @@ pub async fn image_is_run(host: &mut Host<'_>, user: &User) -> Result<()> {
     .await?;
 
     // What the host runs is not what it did: it says so.
-    runs_by(host, "process", "unix:///var/run/docker.sock").await?;
+    runs_by(host, "process").await?;
     let refused = user.text(&[&arguments[..], &["--", "true"]].concat()).await?;
     let stderr = String::from_utf8_lossy(&refused.stderr);
     ensure!(refused.status.code() == Some(125) && stderr.contains("The host says: "), "{:?}: {stderr}", refused.status);
@@ -48,9 +59,8 @@ pub async fn image_is_run(host: &mut Host<'_>, user: &User) -> Result<()> {
 }
 
 /// Restarts the agent with another runtime.
-async fn runs_by(host: &mut Host<'_>, runtime: &str, docker_host: &str) -> Result<()> {
+async fn runs_by(host: &mut Host<'_>, runtime: &str) -> Result<()> {
     host.agent.stop().await?;
     host.agent.set("--runtime", runtime)?;
-    host.agent.set("--docker-host", docker_host)?;
     host.agent.restart()
 }

@@ -427,8 +427,7 @@ async fn run_to_the_end(chain: &Chain, user: &User, container: &Address) -> Resu
     assert_eq!(said.status.code(), Some(3), "{stdout}\n{stderr}");
     ensure!(stdout.contains("to stdout"), "{stdout}\n{stderr}");
     ensure!(stderr.contains("it adds up"), "no bill: {stderr}");
-    let mine = chain.reader.list::<Lease>().await?;
-    let (address, lease) = mine.into_iter().find(|(_, lease)| lease.user == user.address()).context("no lease")?;
+    let (address, lease) = chain.reader.leases_of(&user.address()).await?.into_iter().next().context("no lease")?;
     assert_eq!(lease.reason, Lease::REASON_USER);
     by_command::bill(user, &address).await?;
     Ok(address)
